@@ -1,0 +1,1 @@
+"""Serving adapter for llama.cpp on this machine's CPU."""

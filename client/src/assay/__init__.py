@@ -1,0 +1,1 @@
+"""Assay's Python client and the `assay` command."""

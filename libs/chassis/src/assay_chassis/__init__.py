@@ -1,0 +1,1 @@
+"""Infrastructure of a service: bus, store, outbox, web application, telemetry, settings."""

@@ -1,0 +1,1 @@
+"""Assay's events and their envelope: the contract other teams subscribe to."""

@@ -1,0 +1,1 @@
+"""lm-eval behind one module: tasks over pinned rows, lazy requests, scoring, aggregation."""

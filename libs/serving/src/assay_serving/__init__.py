@@ -1,0 +1,1 @@
+"""The serving-adapter interface: generated stubs, client, adapter base, launchers, conformance suite."""

@@ -1,0 +1,1 @@
+"""Artifacts and evaluation runs: plan, lease, worker, sample log."""

@@ -1,0 +1,1 @@
+"""Evaluation methods: templates, versions, previews."""

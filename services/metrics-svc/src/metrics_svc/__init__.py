@@ -1,0 +1,1 @@
+"""Scores, run metrics and comparisons."""
