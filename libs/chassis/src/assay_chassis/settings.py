@@ -1,0 +1,30 @@
+"""Settings that every service has. Read once, in ``wiring``; passed down by keyword."""
+
+from pathlib import Path
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ServiceSettings(BaseSettings):
+    """Environment variables with the prefix ``ASSAY_``.
+
+    Attributes:
+        home: directory for caches and logs.
+        nats_url: NATS server, ``nats://host:port``.
+        mongo_uri: MongoDB connection string.
+        internal_key: secret that the gateway and the services show each other.
+        streams_file: JSON file with replicas, age and size of the streams; built-in limits if not set.
+        otlp_endpoint: OTLP/HTTP base URL for traces and metrics; nothing is exported if not set.
+        store_patience_s: seconds for which an operation is tried again while the store does not answer.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="ASSAY_", extra="ignore", frozen=True)
+
+    home: Path = Path(".assay")
+    nats_url: str = "nats://127.0.0.1:4222"
+    mongo_uri: str = "mongodb://127.0.0.1:27017/?retryWrites=false"
+    internal_key: SecretStr
+    streams_file: Path | None = None
+    otlp_endpoint: str | None = None
+    store_patience_s: float = 15.0
