@@ -108,7 +108,9 @@ def gateway_command(
             *(program, "--config-path", str(path.resolve())),
             # One worker thread: the services have the other core. Hot restart needs shared memory per
             # instance.
-            *("--concurrency", "1", "--disable-hot-restart", "--log-level", "error"),
+            *("--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"),
+            # The key filter's interface is young, which Envoy says at every start, once per message type.
+            *("--component-log-level", "misc:error"),
             *("--file-flush-interval-msec", "500"),
             # On the end of the process, connections get this long (seconds) to finish.
             *("--drain-time-s", "2", "--parent-shutdown-time-s", "3"),

@@ -203,7 +203,7 @@ def mongo_command(data_dir: Path, *, port: int) -> ProcessSpec:
     return ProcessSpec(
         name="mongo",
         argv=(
-            installed_program("secantusd-py", package="'assay-allinone[embedded]'"),
+            installed_program("secantusd-py", package="secantusdb"),
             *("--config", str(configuration.resolve())),
             *("--host", LOOPBACK, "--port", str(port)),
             *("--storage-path", str((data_dir / "data").resolve())),

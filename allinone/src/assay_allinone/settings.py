@@ -1,0 +1,45 @@
+"""What the user may set for the platform on one machine. Read once, at the start."""
+
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class PlatformSettings(BaseSettings):
+    """Environment variables with the prefix ``ASSAY_``.
+
+    Attributes:
+        home: directory of everything the platform keeps: data, keys, logs.
+        mongo_uri: a MongoDB to use; the embedded server runs if not set.
+        gateway_port: port of the gateway; 8080 or, where that is taken, a free one if not set.
+        no_proxy: hosts that the user's own environment exempts from its HTTP proxy (``NO_PROXY``).
+    """
+
+    model_config = SettingsConfigDict(env_prefix="ASSAY_", extra="ignore", frozen=True)
+
+    home: Path = Path(".assay")
+    mongo_uri: SecretStr | None = None
+    gateway_port: int | None = Field(default=None, ge=1, le=65535)
+    no_proxy: str = Field(default="", validation_alias=AliasChoices("no_proxy", "NO_PROXY"))
+
+
+class GatewaySettings(BaseSettings):
+    """What the gateway's configuration for a container is rendered from; prefix ``ASSAY_``.
+
+    Attributes:
+        gateway_listen: ``host:port`` that Envoy binds.
+        dataset_address: ``host:port`` of dataset-svc; likewise the three others.
+        api_key: the key of the API's client.
+        internal_key: what the gateway shows the services, the same as theirs.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="ASSAY_", extra="ignore", frozen=True)
+
+    gateway_listen: str = "0.0.0.0:8080"
+    dataset_address: str = "dataset-svc:8001"
+    method_address: str = "method-svc:8002"
+    eval_address: str = "eval-svc:8003"
+    metrics_address: str = "metrics-svc:8004"
+    api_key: SecretStr
+    internal_key: SecretStr
