@@ -1,0 +1,107 @@
+"""One example of every event: documentation for readers, and a fixture that the contract tests parse."""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from assay_contracts.dataset_events import DatasetCreated, SnapshotReady
+from assay_contracts.envelope import Envelope, Event, envelop
+from assay_contracts.eval_events import (
+    ArtifactRegistered,
+    RunCancelled,
+    RunFailed,
+    RunProvisioning,
+    RunQueued,
+    RunResponded,
+    RunStarted,
+    RunSucceeded,
+    SamplesCompleted,
+)
+from assay_contracts.method_events import MethodVersionCreated
+from assay_contracts.metrics_events import ComparisonCreated, RunScored, ScoringFailed
+from assay_contracts.work import RunRequested
+
+EXAMPLE_TIME: Final = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
+
+_DIGEST = "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"
+_RUN: dict[str, Any] = {
+    "run_id": "run_01kas3v7qe8m5w2t9c4xhz6bnd",
+    "artifact_id": "art_01kas3tr0d3g6k9p2s5v8y1b4e",
+    "backend": "cpu",
+    "dataset_id": "ds_01kas3sj4m7q0t3w6z9c2f5h8k",
+    "snapshot_digest": _DIGEST,
+    "method_id": "mth_01kas3t9x2b5e8h1k4n7q0t3w6",
+    "method_version": 1,
+}
+_QUALITY: dict[str, float | None] = {
+    "gsm8k.exact_match,strict-match": 0.3,
+    "gsm8k.exact_match_stderr,strict-match": 0.1051,
+}
+_RUNTIME: dict[str, float | None] = {
+    "ttftP50": 0.081,
+    "ttftP99": 0.214,
+    "itlP50": 0.0093,
+    "itlP99": 0.0142,
+    "tps": 104.2,
+    "power": None,
+    "tokensPerWatt": None,
+}
+
+
+def examples() -> tuple[Event, ...]:
+    """One instance of every event class."""
+    return (
+        DatasetCreated(dataset_id=_RUN["dataset_id"], name="tutorial-eval", version="main"),
+        SnapshotReady(
+            dataset_id=_RUN["dataset_id"],
+            dataset_name="tutorial-eval",
+            snapshot_id="snap_01kas3sx6p9r2u5x8a1d4g7j0m",
+            digest=_DIGEST,
+            rows=1319,
+            columns={"question": "string", "answer": "string"},
+            split="test",
+        ),
+        MethodVersionCreated(
+            method_id=_RUN["method_id"],
+            name="tutorial-eval-method",
+            version=1,
+            template="builtin-lm-eval",
+            recipe_hash=_DIGEST,
+        ),
+        ArtifactRegistered(
+            artifact_id=_RUN["artifact_id"],
+            name="smollm2-135m-base",
+            model="SmolLM2-135M-Instruct",
+            backend="cpu",
+        ),
+        RunQueued(**_RUN),
+        RunProvisioning(**_RUN),
+        RunStarted(**_RUN, instance_id="inst-7f3a"),
+        RunResponded(**_RUN, blocks=21, samples=1319, failed_samples=0),
+        RunSucceeded(**_RUN, samples=1319, failed_samples=0, quality=_QUALITY, runtime=_RUNTIME),
+        RunFailed(**_RUN, code="serving-lost", reason="5 serving instances were lost in a row"),
+        RunCancelled(**_RUN, cancelled_by="ci"),
+        SamplesCompleted(run_id=_RUN["run_id"], block=0, samples=64, failed_samples=0),
+        RunScored(run_id=_RUN["run_id"], samples=1319, quality=_QUALITY, runtime=_RUNTIME),
+        ScoringFailed(run_id=_RUN["run_id"], code="harness-error", reason="row 7 cannot be scored"),
+        ComparisonCreated(
+            comparison_id="cmp_01kas4a2b5e8h1k4n7q0t3w6z9",
+            baseline_run_id=_RUN["run_id"],
+            candidate_run_id="run_01kas3z1d4g7j0m3p6s9v2y5b8",
+            paired_items=1319,
+        ),
+        RunRequested(run_id=_RUN["run_id"]),
+    )
+
+
+def example_envelopes() -> dict[str, Envelope]:
+    """The examples as they travel, by subject; identifiers and times are fixed."""
+    envelopes = {}
+    for number, event in enumerate(examples()):
+        envelope = envelop(event, source=_source(event), event_id=f"{number:032x}")
+        envelopes[event.SUBJECT] = envelope.model_copy(update={"time": EXAMPLE_TIME})
+    return envelopes
+
+
+def _source(event: Event) -> str:
+    owner = event.SUBJECT.split(".")[1]
+    return f"/assay/{'eval' if owner == 'work' else owner}-svc"

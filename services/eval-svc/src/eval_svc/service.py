@@ -1,0 +1,349 @@
+"""Artifacts and runs: what the routes and the event handlers ask for."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any
+
+from assay_chassis.errors import Fault
+from assay_chassis.identifiers import new_id
+from assay_chassis.leases import is_free
+from assay_chassis.outbox import EventWriter
+from assay_chassis.store import Change, Document, DuplicateKey, Page
+from assay_contracts.eval_events import (
+    ArtifactRegistered,
+    RunCancelled,
+    RunFailed,
+    RunQueued,
+    RunSucceeded,
+)
+from assay_contracts.metrics_events import RunScored, ScoringFailed
+from assay_contracts.work import RunRequested
+from eval_svc.domain import (
+    FINISHED,
+    RESUMABLE,
+    ArtifactSpec,
+    RunRequest,
+    RunState,
+    canonical_hash,
+    now,
+    run_event,
+)
+from eval_svc.errors import (
+    IdempotencyKeyReused,
+    InvalidRequest,
+    NameTaken,
+    UnknownArtifact,
+    UnknownBlock,
+    UnknownRun,
+    WrongState,
+)
+from eval_svc.planning import Planner
+from eval_svc.serving import ServingFleet
+from eval_svc.store import EvalStore, SampleLog
+
+
+class EvaluationService:
+    """Everything about artifacts and runs except carrying runs out, which is the worker's part."""
+
+    def __init__(
+        self, *, store: EvalStore, events: EventWriter, planner: Planner, fleet: ServingFleet
+    ) -> None:
+        self._store = store
+        self._events = events
+        self._planner = planner
+        self._fleet = fleet
+
+    async def backends(self) -> list[dict[str, Any]]:
+        """What every configured adapter says of itself; one that does not answer is listed as unhealthy."""
+        return await self._fleet.describe_all()
+
+    async def register_artifact(self, spec: ArtifactSpec, *, client: str) -> Document:
+        """Register an artifact.
+
+        Raises:
+            NameTaken: the name is in use.
+            BackendNotConfigured, InvalidArtifact: no adapter can serve it as described.
+            Unavailable: the adapter does not answer.
+        """
+        await self._fleet.check_artifact(spec)
+        artifact_id = new_id("art")
+        document = {
+            "_id": artifact_id,
+            "sort_key": artifact_id,
+            **spec.model_dump(mode="json"),
+            "created_at": now(),
+            "created_by": client,
+        }
+        event = ArtifactRegistered(
+            artifact_id=artifact_id, name=spec.name, model=spec.model, backend=spec.backend
+        )
+        try:
+            return await self._store.artifacts.insert(document, events=self._events(event))
+        except DuplicateKey as error:
+            existing = await self._store.artifacts.find_one({"name": spec.name})
+            known = existing["_id"] if existing else "another artifact"
+            message = f"an artifact named {spec.name!r} exists ({known}); choose another name"
+            raise NameTaken(message, faults=[Fault(message, field="name")]) from error
+
+    async def artifact(self, artifact_id: str) -> Document:
+        """One artifact.
+
+        Raises:
+            UnknownArtifact: there is none of this id.
+        """
+        found = await self._store.artifacts.get(artifact_id)
+        if found is None:
+            raise UnknownArtifact(f"there is no artifact {artifact_id!r}")
+        return found
+
+    async def artifacts(self, *, name: str | None, cursor: str | None, limit: int) -> Page:
+        """Artifacts, newest first, or the one of that name."""
+        query = {"name": name} if name else {}
+        return await self._store.artifacts.page(query, cursor=cursor, limit=limit)
+
+    async def plan(self, request: RunRequest) -> dict[str, Any]:
+        """The effective plan of ``request``; nothing is started. Raises as ``Planner.plan``."""
+        return await self._planner.plan(request, artifact=await self.artifact(request.artifact_id))
+
+    async def start(
+        self, request: RunRequest, *, client: str, idempotency_key: str | None, traceparent: str | None
+    ) -> Document:
+        """Queue a run with a frozen plan.
+
+        The same ``idempotency_key`` of the same client gives the run that it gave before.
+
+        Raises:
+            IdempotencyKeyReused: the key was used for a different request.
+            InvalidPlan, NotFound, Unavailable: as ``Planner.plan``; nothing was queued.
+        """
+        body_hash = canonical_hash(request.model_dump(mode="json"))
+        key = f"{client}:{idempotency_key}" if idempotency_key else None
+        if key and (earlier := await self._store.runs.find_one({"idempotency_key": key})):
+            return _same_request(earlier, body_hash=body_hash)
+        plan = await self.plan(request)
+        run_id = new_id("run")
+        document: Document = {
+            "_id": run_id,
+            "sort_key": run_id,
+            "name": request.name or run_id,
+            "state": RunState.QUEUED.value,
+            "plan": plan,
+            "dataset_id": plan["dataset"]["id"],
+            "progress": {
+                "samples_total": plan["task"]["document_count"],
+                "samples_done": 0,
+                "samples_failed": 0,
+            },
+            "serving": [],
+            "error": None,
+            "quality": None,
+            "runtime": None,
+            "attempts": 0,
+            "body_hash": body_hash,
+            "traceparent": traceparent,
+            "created_at": now(),
+            "created_by": client,
+            "started_at": None,
+            "finished_at": None,
+        }
+        if key:
+            document["idempotency_key"] = key
+        events = self._events(run_event(RunQueued, document), RunRequested(run_id=run_id))
+        try:
+            return await self._store.runs.insert(document, events=events)
+        except DuplicateKey:
+            earlier = await self._store.runs.find_one({"idempotency_key": key})
+            assert earlier is not None
+            return _same_request(earlier, body_hash=body_hash)
+
+    async def run(self, run_id: str) -> Document:
+        """One run.
+
+        Raises:
+            UnknownRun: there is none of this id.
+        """
+        found = await self._store.runs.get(run_id)
+        if found is None:
+            raise UnknownRun(f"there is no run {run_id!r}")
+        return found
+
+    async def runs(
+        self, *, state: RunState | None, dataset_id: str | None, cursor: str | None, limit: int
+    ) -> Page:
+        """Runs, newest first."""
+        query: dict[str, str] = {}
+        if state is not None:
+            query["state"] = state.value
+        if dataset_id is not None:
+            query["dataset_id"] = dataset_id
+        return await self._store.runs.page(query, cursor=cursor, limit=limit)
+
+    async def cancel(self, run_id: str, *, client: str) -> Document:
+        """Cancel a run: at once when nobody works on it, else as soon as its worker looks.
+
+        Cancelling a cancelled run changes nothing.
+
+        Raises:
+            UnknownRun: there is none of this id.
+            WrongState: the run has succeeded or failed.
+        """
+
+        def decide(run: Document) -> Change | None:
+            state = RunState(run["state"])
+            if state is RunState.CANCELLED or run.get("cancel_requested"):
+                return None
+            if state in FINISHED:
+                raise WrongState(f"run {run_id} is {state.value}; there is nothing to cancel")
+            if state is RunState.SCORING or is_free(run):
+                return self.cancelled(run, by=client)
+            return Change(set={"cancel_requested": {"by": client, "at": now()}})
+
+        return await self._modify(run_id, decide)
+
+    def cancelled(self, run: Document, *, by: str) -> Change:
+        """The change that makes ``run`` Cancelled."""
+        event = run_event(RunCancelled, run, cancelled_by=by)
+        return Change(
+            set={"state": RunState.CANCELLED.value, "finished_at": now()},
+            unset=("cancel_requested",),
+            events=self._events(event),
+        )
+
+    async def resume(self, run_id: str) -> Document:
+        """Queue a failed or cancelled run again; its finished samples are kept.
+
+        Raises:
+            UnknownRun: there is none of this id.
+            WrongState: the run is neither failed nor cancelled.
+        """
+
+        def decide(run: Document) -> Change:
+            state = RunState(run["state"])
+            if state not in RESUMABLE:
+                raise WrongState(f"run {run_id} is {state.value}; only a Failed or Cancelled run is resumed")
+            events = self._events(run_event(RunQueued, run), RunRequested(run_id=run_id))
+            return Change(
+                set={"state": RunState.QUEUED.value, "error": None, "finished_at": None},
+                unset=("cancel_requested",),
+                events=events,
+            )
+
+        return await self._modify(run_id, decide)
+
+    async def samples(self, run_id: str, *, cursor: str | None, limit: int) -> Page:
+        """Finished samples in the order of the log.
+
+        Raises:
+            UnknownRun: there is no such run.
+            InvalidRequest: the cursor is not one that this list gave.
+        """
+        await self.run(run_id)
+        block, offset = _read_cursor(cursor)
+        log = SampleLog(self._store.blocks, run_id=run_id)
+        items: list[Document] = []
+        while len(items) < limit:
+            document = await log.block(block)
+            if document is None:
+                return Page(items=items, next_cursor=None)
+            part = document["samples"][offset : offset + limit - len(items)]
+            items += part
+            offset += len(part)
+            if offset >= len(document["samples"]):
+                block, offset = block + 1, 0
+        more = await log.block(block) is not None
+        return Page(items=items, next_cursor=_write_cursor(block, offset) if more else None)
+
+    async def block(self, run_id: str, block: int) -> Document:
+        """One block of the sample log.
+
+        Raises:
+            UnknownBlock: there is none of this number.
+        """
+        found = await SampleLog(self._store.blocks, run_id=run_id).block(block)
+        if found is None:
+            raise UnknownBlock(f"run {run_id!r} has no block {block}")
+        return found
+
+    async def record_scores(self, event: RunScored) -> None:
+        """metrics-svc has the final metrics: the run has succeeded. Harmless when told twice or too late."""
+
+        def decide(run: Document) -> Change | None:
+            if run["state"] != RunState.SCORING:
+                return None
+            succeeded = run_event(
+                RunSucceeded,
+                run,
+                samples=run["progress"]["samples_done"],
+                failed_samples=run["progress"]["samples_failed"],
+                quality=event.quality,
+                runtime=event.runtime,
+            )
+            return Change(
+                set={
+                    "state": RunState.SUCCEEDED.value,
+                    "quality": [[name, value] for name, value in event.quality.items()],
+                    "runtime": event.runtime,
+                    "finished_at": now(),
+                },
+                events=self._events(succeeded),
+            )
+
+        await self._store.runs.modify(event.run_id, decide)
+
+    async def record_scoring_failure(self, event: ScoringFailed) -> None:
+        """metrics-svc cannot score the run: it has failed. Harmless when told twice or too late."""
+
+        def decide(run: Document) -> Change | None:
+            if run["state"] != RunState.SCORING:
+                return None
+            return self.failed(run, code=event.code, reason=event.reason)
+
+        await self._store.runs.modify(event.run_id, decide)
+
+    def failed(self, run: Document, *, code: str, reason: str) -> Change:
+        """The change that makes ``run`` Failed."""
+        event = run_event(RunFailed, run, code=code, reason=reason)
+        return Change(
+            set={
+                "state": RunState.FAILED.value,
+                "error": {"code": code, "message": reason},
+                "finished_at": now(),
+            },
+            events=self._events(event),
+        )
+
+    async def _modify(self, run_id: str, decide: Any) -> Document:
+        found = await self._store.runs.modify(run_id, decide)
+        if found is None:
+            raise UnknownRun(f"there is no run {run_id!r}")
+        return found
+
+
+def _same_request(run: Document, *, body_hash: str) -> Document:
+    if run["body_hash"] != body_hash:
+        raise IdempotencyKeyReused(
+            f"this Idempotency-Key started run {run['_id']} with a different request; use a new key"
+        )
+    return run
+
+
+def _write_cursor(block: int, offset: int) -> str:
+    return base64.urlsafe_b64encode(f"{block}:{offset}".encode()).decode()
+
+
+def _read_cursor(cursor: str | None) -> tuple[int, int]:
+    if cursor is None:
+        return 0, 0
+    try:
+        block, offset = base64.urlsafe_b64decode(cursor).decode().split(":")
+        return int(block), int(offset)
+    except (binascii.Error, ValueError) as error:
+        message = "this cursor is not one that the list gave; start again without it"
+        raise InvalidRequest(message, faults=[Fault(message, field="cursor")]) from error
+
+
+def quality_of(run: Mapping[str, Any]) -> dict[str, float | None] | None:
+    """The quality metrics of a stored run. They are stored as pairs: their names contain dots."""
+    pairs = run.get("quality")
+    return None if pairs is None else dict(pairs)

@@ -1,0 +1,105 @@
+"""Artifacts, runs and the sample log in eval-svc's own database."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from assay_chassis.leases import LeaseLost
+from assay_chassis.store import Collection, Document, DuplicateKey, Index, OutboxEntry, Page, Store
+from eval_svc.domain import NEEDS_WORKER
+
+
+@dataclass(frozen=True, slots=True)
+class EvalStore:
+    """The collections of eval-svc."""
+
+    artifacts: Collection
+    runs: Collection
+    blocks: Collection
+
+    @classmethod
+    async def open(cls, store: Store) -> "EvalStore":
+        """Open the collections and create their indexes."""
+        return cls(
+            artifacts=await store.collection(
+                "artifacts", (Index(("name",), unique=True), Index(("sort_key",)))
+            ),
+            runs=await store.collection(
+                "runs",
+                (
+                    Index(("idempotency_key",), unique=True, sparse=True),
+                    Index(("state", "sort_key")),
+                    Index(("dataset_id", "sort_key")),
+                    Index(("sort_key",)),
+                ),
+            ),
+            blocks=await store.collection("sample_blocks", (Index(("run_id", "sort_key")),)),
+        )
+
+    async def waiting_runs(self, *, limit: int) -> list[Document]:
+        """Runs that need a worker, the oldest first; some may be under a lease."""
+        found: list[Document] = []
+        for state in NEEDS_WORKER:
+            found += await self.runs.find_many({"state": state.value}, order_by="sort_key", limit=limit)
+        return sorted(found, key=lambda run: str(run["sort_key"]))[:limit]
+
+
+class SampleLog:
+    """Append-only log of a run's finished samples, in blocks numbered from 0.
+
+    Block N can be written only once, by somebody who has read all blocks before it. A worker that was
+    overtaken finds its next number taken; so no sample is ever in the log twice.
+    """
+
+    def __init__(self, blocks: Collection, *, run_id: str) -> None:
+        self._blocks = blocks
+        self._run_id = run_id
+
+    @staticmethod
+    def block_id(run_id: str, block: int) -> str:
+        """Identifier of a block's document; sorts by number."""
+        return f"{run_id}:{block:08d}"
+
+    async def block(self, block: int) -> Document | None:
+        """One block, or ``None``."""
+        return await self._blocks.get(self.block_id(self._run_id, block))
+
+    async def page(self, *, after: str | None, limit: int) -> Page:
+        """Blocks in the order of their numbers."""
+        return await self._blocks.page({"run_id": self._run_id}, cursor=after, limit=limit, descending=False)
+
+    async def summary(self) -> tuple[int, set[int], int]:
+        """Number of blocks, indexes of the documents in them, and how many of those failed."""
+        blocks, indexes, failed = 0, set[int](), 0
+        cursor = None
+        while True:
+            page = await self.page(after=cursor, limit=50)
+            for block in page.items:
+                blocks += 1
+                failed += block["failed_samples"]
+                indexes.update(sample["index"] for sample in block["samples"])
+            cursor = page.next_cursor
+            if cursor is None:
+                return blocks, indexes, failed
+
+    async def append(
+        self, block: int, samples: Sequence[dict[str, Any]], *, events: Sequence[OutboxEntry]
+    ) -> None:
+        """Write block number ``block`` with the event that tells of it.
+
+        Raises:
+            LeaseLost: another worker has written it; read the log again before going on.
+        """
+        block_id = self.block_id(self._run_id, block)
+        document = {
+            "_id": block_id,
+            "sort_key": block_id,
+            "run_id": self._run_id,
+            "block": block,
+            "failed_samples": sum(sample["status"] == "failed" for sample in samples),
+            "samples": list(samples),
+        }
+        try:
+            await self._blocks.insert(document, events=events)
+        except DuplicateKey as error:
+            raise LeaseLost(f"block {block} of {self._run_id} was written by another worker") from error
