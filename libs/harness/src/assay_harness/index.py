@@ -1,0 +1,213 @@
+"""The static index of lm-eval's tasks: names, what they need, and which of them are refused and why.
+
+Reading it takes some 30 ms and no lm-eval; building it takes lm-eval 10-20 s, once per lm-eval version
+(`python -m assay_harness.index FILE` does it by hand, for an image).
+"""
+
+import difflib
+import fcntl
+import importlib.metadata
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from assay_harness.errors import HarnessFailed, TaskRefused, UnknownTask
+from assay_harness.settings import default_cache_directory
+
+FORMAT = 1
+_BUILD_SECONDS = 300
+_CANDIDATES = 60
+
+
+class EntryKind(StrEnum):
+    """What a name of the index stands for."""
+
+    TASK = "task"
+    GROUP = "group"
+    TAG = "tag"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """One name of the index.
+
+    `yaml_path` is relative to the lm-eval package. `splits` maps the roles `training`, `validation`, `test`
+    and `fewshot` to the names that the task's author uses. `columns` are those that the task's templates
+    read, None where only code knows. `missing_packages` were not installed when the index was built.
+    `members` are the names in a group or tag. `refusal` says why this platform does not run the task.
+    """
+
+    name: str
+    kind: EntryKind = EntryKind.TASK
+    yaml_path: str = ""
+    output_type: str = ""
+    version: str = ""
+    splits: dict[str, str] = field(default_factory=dict)
+    dataset_path: str = ""
+    dataset_name: str = ""
+    num_fewshot: int | None = None
+    columns: list[str] | None = None
+    tags: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    members: list[str] = field(default_factory=list)
+    missing_packages: list[str] = field(default_factory=list)
+    refusal: str | None = None
+
+    @property
+    def needs_log_probabilities(self) -> bool:
+        """Whether the backend must score given text instead of only generating."""
+        return self.output_type in ("multiple_choice", "loglikelihood", "loglikelihood_rolling")
+
+
+class TaskIndex:
+    """Look-ups over the names; entries are made when asked for."""
+
+    def __init__(self, entries: Mapping[str, Mapping[str, Any]]) -> None:
+        self._entries = entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def get(self, name: str) -> IndexEntry:
+        """Return the entry of a task, group or tag; raises `UnknownTask`."""
+        stored = self._entries.get(name)
+        if stored is None:
+            raise UnknownTask(task=name, nearest=self.nearest(name))
+        entry = IndexEntry(**{**stored, "name": name, "kind": EntryKind(stored.get("kind", "task"))})
+        if entry.refusal or not entry.missing_packages:
+            return entry
+        missing = [package for package in entry.missing_packages if importlib.util.find_spec(package) is None]
+        refusal = f"it needs Python packages that are not installed here: {', '.join(missing)}"
+        return replace(entry, refusal=refusal) if missing else entry
+
+    def runnable(self, name: str) -> IndexEntry:
+        """Return the entry of a task that may be run; raises `UnknownTask` or `TaskRefused`."""
+        entry = self.get(name)
+        if entry.refusal:
+            raise TaskRefused(task=name, reason=entry.refusal)
+        return entry
+
+    def nearest(self, name: str, count: int = 5) -> list[str]:
+        """Return the `count` task names most like `name`, best first."""
+        wanted = name.strip().lower()
+        grams = _trigrams(wanted)
+
+        def overlap(task: str) -> float:
+            other = self._trigrams_of_tasks[task]
+            return len(grams & other) / (len(grams | other) or 1)
+
+        candidates = sorted(self._trigrams_of_tasks, key=overlap, reverse=True)[:_CANDIDATES]
+        matcher = difflib.SequenceMatcher(b=wanted, autojunk=False)
+
+        def similarity(task: str) -> float:
+            matcher.set_seq1(task.lower())
+            return matcher.ratio()
+
+        return sorted(candidates, key=similarity, reverse=True)[:count]
+
+    def search(self, text: str, limit: int = 20) -> list[IndexEntry]:
+        """Return entries whose name, tags or groups hold every word of `text`; the closest names first.
+
+        An exact name leads, then names that begin with the text, then shorter ones. Empty text lists by name.
+        """
+        words = text.lower().split()
+        whole = "_".join(words)
+
+        def matches(name: str) -> bool:
+            stored = self._entries[name]
+            place = " ".join([name, *stored.get("tags", ()), *stored.get("groups", ())]).lower()
+            return all(word in place for word in words)
+
+        def rank(name: str) -> tuple[bool, bool, bool, int, str]:
+            lower = name.lower()
+            in_name = all(word in lower for word in words)
+            return (lower != whole, not lower.startswith(whole), not in_name, len(name) if words else 0, name)
+
+        return [self.get(name) for name in sorted(filter(matches, self._entries), key=rank)[:limit]]
+
+    @cached_property
+    def _trigrams_of_tasks(self) -> dict[str, frozenset[str]]:
+        """The three-letter pieces of every task name, groups and tags left out."""
+        tasks = (name for name, stored in self._entries.items() if "kind" not in stored)
+        return {name: _trigrams(name.lower()) for name in tasks}
+
+
+def index_path(cache_dir: Path) -> Path:
+    """Where the index of the installed lm-eval version lies under a cache directory."""
+    version = importlib.metadata.version("lm-eval")
+    return cache_dir / f"lm-eval-tasks-{version}-format{FORMAT}.json"
+
+
+def load_task_index(cache_dir: Path | None = None) -> TaskIndex:
+    """Read the index, building it first (10-20 s, in a process of its own) where it is absent.
+
+    Blocks; call it from a thread where there is an event loop. Several processes may call it at once: one
+    builds. Raises `HarnessFailed` where the build does not succeed.
+    """
+    path = index_path(cache_dir or default_cache_directory())
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                _build_in_process(path)
+    return read_index(path)
+
+
+def read_index(path: Path) -> TaskIndex:
+    """Read an index file as it is."""
+    return TaskIndex(json.loads(path.read_bytes())["entries"])
+
+
+def _build_in_process(path: Path) -> None:
+    """Build the index in a child, so that lm-eval's 350 MB never enter this process."""
+    command = [sys.executable, "-m", "assay_harness.index", str(path)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_BUILD_SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        problem = f"building the task index took more than {_BUILD_SECONDS} s"
+        raise HarnessFailed(problem, traceback_text=str(error.stderr or "")) from error
+    if done.returncode or not path.exists():
+        raise HarnessFailed("building the task index failed", traceback_text=done.stderr)
+
+
+def _trigrams(text: str) -> frozenset[str]:
+    """Return the three-letter pieces of a text with marked ends."""
+    padded = f"  {text} "
+    return frozenset(padded[start : start + 3] for start in range(len(padded) - 2))
+
+
+def main(arguments: list[str]) -> int:
+    """Build the index into the file named by the only argument; the file appears whole or not at all."""
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m assay_harness.index FILE\n")
+        return 2
+    # Imported here because it loads lm-eval, which everybody else who imports this module must not.
+    from assay_harness.index_builder import build_entries
+
+    path = Path(arguments[0])
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    entries = build_entries()
+    partial.write_text(
+        json.dumps({"entries": entries}, ensure_ascii=False, separators=(",", ":")), encoding="utf-8"
+    )
+    partial.replace(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

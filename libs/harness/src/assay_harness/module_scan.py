@@ -1,0 +1,120 @@
+"""Reads the Python files behind tasks, without running them: what they import, what they would download."""
+
+import ast
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assay_harness.sources import function_modules, function_references
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleFacts:
+    """What one file does.
+
+    `packages` are the top-level packages that importing it imports. `hub_functions` are the names of its
+    functions and classes that load a metric from the hub, directly or through each other; `hub_at_import`
+    says that importing the file does.
+    """
+
+    packages: frozenset[str]
+    hub_functions: frozenset[str]
+    hub_at_import: bool
+
+
+class ModuleScanner:
+    """Scans each file once."""
+
+    def __init__(self, package_root: Path) -> None:
+        self._root = package_root
+        self._facts: dict[Path, ModuleFacts] = {}
+
+    def packages(self, config: Mapping[str, Any]) -> list[str]:
+        """Return the packages outside the standard library and lm-eval that the task's files import."""
+        return sorted({name for path in function_modules(config) for name in self._scan(path).packages})
+
+    def loads_from_hub(self, config: Mapping[str, Any]) -> bool:
+        """Whether the task's files or the functions that it names load a metric's code from the hub."""
+        for path, function in function_references(config):
+            facts = self._scan(path)
+            if facts.hub_at_import or function.partition(".")[0] in facts.hub_functions:
+                return True
+        return False
+
+    def _scan(self, path: Path) -> ModuleFacts:
+        """Return the facts of a file; one that cannot be parsed has none."""
+        if path not in self._facts:
+            self._facts[path] = ModuleFacts(frozenset(), frozenset(), False)
+            try:
+                tree = ast.parse(path.read_bytes())
+            except (SyntaxError, ValueError):
+                return self._facts[path]
+            self._facts[path] = self._describe(tree, path)
+        return self._facts[path]
+
+    def _describe(self, tree: ast.Module, path: Path) -> ModuleFacts:
+        """Collect a parsed file's facts, following imports of other task files."""
+        packages: set[str] = set()
+        hub_at_import = any(_calls_hub(node) for node in tree.body if not isinstance(node, _DEFINITIONS))
+        for module in _imports(tree.body):
+            local = self._local(module, path)
+            if local is not None:
+                facts = self._scan(local)
+                packages |= facts.packages
+                hub_at_import |= facts.hub_at_import
+            else:
+                packages.add(module.partition(".")[0])
+        return ModuleFacts(
+            packages=frozenset(packages - set(sys.stdlib_module_names) - {"", "lm_eval"}),
+            hub_functions=_hub_functions(tree),
+            hub_at_import=hub_at_import,
+        )
+
+    def _local(self, module: str, importer: Path) -> Path | None:
+        """Return the file of a module that is another task's or lies beside the importer."""
+        relative = module.replace(".", "/") + ".py"
+        for candidate in (self._root.parent / relative, importer.parent / relative):
+            if candidate.is_file() and (self._root / "tasks") in candidate.parents:
+                return candidate.resolve()
+        return None
+
+
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+def _imports(body: list[ast.stmt]) -> Iterator[str]:
+    """Yield the modules that a file imports unconditionally (`try` and `if` guard optional ones)."""
+    for node in body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+
+
+def _calls_hub(tree: ast.AST) -> bool:
+    """Whether `evaluate.load(...)` is called anywhere below a node."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "load":
+            owner = node.func.value
+            if isinstance(owner, ast.Name) and owner.id in ("evaluate", "hf_evaluate"):
+                return True
+    return False
+
+
+def _hub_functions(tree: ast.Module) -> frozenset[str]:
+    """Return the top-level definitions that load from the hub, and those that mention them."""
+    definitions = [node for node in tree.body if isinstance(node, _DEFINITIONS)]
+    found = {node.name for node in definitions if _calls_hub(node)}
+    grown = bool(found)
+    while grown:
+        mentions = {
+            definition.name
+            for definition in definitions
+            for node in ast.walk(definition)
+            if isinstance(node, ast.Name) and node.id in found
+        }
+        grown = not mentions <= found
+        found |= mentions
+    return frozenset(found)

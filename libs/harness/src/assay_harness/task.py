@@ -1,0 +1,255 @@
+"""An lm-eval task that stands on our rows instead of downloading its own."""
+
+import copy
+import functools
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import jinja2
+import lm_eval.utils
+from jinja2 import meta
+from lm_eval.api.task import ConfigurableTask
+from lm_eval.tasks._yaml_loader import load_yaml
+
+from assay_harness.errors import FewshotPoolTooSmall, InvalidOptions, RowProblem, TaskRefused, UnmappedColumn
+from assay_harness.fewshot import SplitPlan, effective_num_fewshot, plan_splits
+from assay_harness.question_answer import build_rows, task_config
+from assay_harness.results import FewshotSource
+from assay_harness.rows import read_rows
+from assay_harness.sources import PACKAGE_ROOT, config_sha256, file_digests, unresolved_config
+from assay_harness.spec import JsonlQuestionAnswer, RowFiles, TaskOptions
+
+_RENDERED_FIELDS = ("doc_to_text", "doc_to_target", "doc_to_choice", "description", "gen_prefix")
+_COLUMN_IN_ERROR = re.compile(r"'([^']{1,100})'(?: is undefined)?")
+_COLUMN_FIELDS = ("doc_to_text", "doc_to_target", "doc_to_choice")
+
+
+class PinnedTask(ConfigurableTask):  # type: ignore[misc]
+    """A task over given splits whose documents are prepared once.
+
+    lm-eval prepares them anew on each access, so that a task which shuffles in `process_docs` would be
+    scored against other documents than it was prompted with.
+    """
+
+    def __init__(self, *, splits: Mapping[str, "datasets.Dataset"], config: dict[str, Any]) -> None:
+        self._splits = splits
+        self._prepared: dict[tuple[str, int], Any] = {}
+        super().__init__(config=config)
+
+    def download(self, *arguments: object, **options: object) -> None:
+        """Take the pinned splits: nothing is fetched."""
+        self.dataset = self._splits
+
+    def training_docs(self) -> Any:
+        """Return the prepared rows of the training split, None without one."""
+        return self._prepare(self.config.training_split, self.config.process_docs)
+
+    def validation_docs(self) -> Any:
+        """Return the prepared rows of the validation split, None without one."""
+        return self._prepare(self.config.validation_split, self.config.process_docs)
+
+    def test_docs(self) -> Any:
+        """Return the prepared rows of the test split, None without one."""
+        return self._prepare(self.config.test_split, self.config.process_docs)
+
+    def fewshot_docs(self) -> Any:
+        """Return the rows to draw examples from; the very same documents where the split is the same."""
+        if self.fewshot_cfg.split is not None:
+            return self._prepare(self.fewshot_cfg.split, self.fewshot_cfg.process_docs)
+        return super().fewshot_docs()
+
+    def _prepare(self, split: str | None, process_docs: Callable[[Any], Any] | None) -> Any:
+        """Prepare a split once per function."""
+        if split is None:
+            return None
+        key = (split, id(process_docs))
+        if key not in self._prepared:
+            rows = self._splits[split]
+            self._prepared[key] = process_docs(rows) if process_docs else rows
+        return self._prepared[key]
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltTask:
+    """A constructed task with the decisions that went into it.
+
+    `row_problems` maps rows that cannot be evaluated to the reason. `columns` are those of the rows after
+    the column mapping.
+    """
+
+    task: PinnedTask
+    plan: SplitPlan
+    num_fewshot: int
+    fewshot_pool_size: int
+    row_problems: dict[int, str]
+    columns: list[str]
+    config_sha256: str
+    file_sha256: dict[str, str]
+
+
+def cache_compiled_templates() -> None:
+    """Make lm-eval compile each Jinja template once per process instead of once per call (20 x faster)."""
+    environment = lm_eval.utils.env
+    if not hasattr(environment.from_string, "cache_info"):
+        environment.from_string = functools.lru_cache(maxsize=1024)(environment.from_string)
+
+
+def build_builtin(name: str, yaml_path: Path, *, options: TaskOptions, rows: RowFiles) -> BuiltTask:
+    """Construct a task of lm-eval's index; `yaml_path` is relative to the lm-eval package.
+
+    Raises `UnmappedColumn`, `TaskRefused` (with the reason found at this late point, such as a package that
+    is not installed), `FewshotPoolTooSmall`, `InvalidOptions`, `RowFileProblem`.
+    """
+    path = PACKAGE_ROOT / yaml_path
+    try:
+        config: dict[str, Any] = copy.deepcopy(load_yaml(path, resolve_func=True))
+    except ImportError as error:
+        reason = f"it needs a Python package that is not installed here ({error})"
+        raise TaskRefused(task=name, reason=reason) from error
+    for key in ("tag", "group", "task_list", "dataset_kwargs", "custom_dataset"):
+        config.pop(key, None)
+    config["metadata"] = _metadata(config.get("metadata"), source=yaml_path)
+    evaluation = read_rows(rows.evaluation, column_mapping=options.column_mapping)
+    fewshot = rows.fewshot and read_rows(rows.fewshot, column_mapping=options.column_mapping)
+    for dataset in (evaluation, *([fewshot] if fewshot else [])):
+        _check_columns(config, available=dataset.column_names)
+    return _build(
+        config,
+        evaluation=evaluation,
+        fewshot=fewshot,
+        options=options,
+        row_problems={},
+        config_digest=config_sha256(unresolved_config(path)),
+        file_sha256=file_digests(path),
+    )
+
+
+def build_question_answer(recipe: JsonlQuestionAnswer, *, options: TaskOptions, rows: RowFiles) -> BuiltTask:
+    """Construct the JSONL question-answer task.
+
+    Raises `TemplateError` besides what `build_builtin` raises, and `RowProblem` for an unusable example row
+    (unusable evaluation rows are collected in `row_problems`).
+    """
+    evaluation = build_rows(recipe, read_rows(rows.evaluation, column_mapping=options.column_mapping))
+    fewshot = rows.fewshot and build_rows(
+        recipe, read_rows(rows.fewshot, column_mapping=options.column_mapping)
+    )
+    config = task_config(recipe)
+    configured = effective_num_fewshot(None, options.num_fewshot)
+    if configured:
+        pool = fewshot or evaluation
+        for index, problem in pool.problems.items():
+            raise RowProblem(row_index=index, problem=problem, source="few-shot" if fewshot else "evaluation")
+    return _build(
+        config,
+        evaluation=evaluation.dataset,
+        fewshot=fewshot and fewshot.dataset,
+        options=options,
+        row_problems=evaluation.problems,
+        config_digest=config_sha256(recipe.model_dump(mode="json")),
+        file_sha256={},
+    )
+
+
+def _build(
+    config: dict[str, Any],
+    *,
+    evaluation: "datasets.Dataset",
+    fewshot: "datasets.Dataset | None",
+    options: TaskOptions,
+    row_problems: dict[int, str],
+    config_digest: str,
+    file_sha256: dict[str, str],
+) -> BuiltTask:
+    """Decide the splits, construct the task and apply the options in `simple_evaluate`'s order."""
+    num_fewshot = effective_num_fewshot(config.get("num_fewshot"), options.num_fewshot)
+    plan = plan_splits(config, num_fewshot=num_fewshot, has_fewshot_rows=fewshot is not None)
+    splits = {plan.evaluation: evaluation}
+    if plan.fewshot is not None and fewshot is not None:
+        splits[plan.fewshot] = fewshot
+    task = _construct({**config, **plan.overrides}, splits=splits, available=evaluation.column_names)
+    if task.get_config("output_type") == "generate_until":
+        task.set_config("generation_kwargs", _generation_overrides(options), update=True)
+    elif options.apply_chat_template:
+        problem = "this task scores log-probabilities of a continuation, which chat endpoints do not give"
+        raise InvalidOptions(option="apply_chat_template", problem=problem)
+    task.set_config("num_fewshot", num_fewshot)
+    pool_size = len(task.sampler.df) if num_fewshot and hasattr(task, "sampler") else 0
+    needed = num_fewshot + (plan.source is FewshotSource.EVALUATION_ROWS)
+    if pool_size < needed and num_fewshot:
+        raise FewshotPoolTooSmall(available=pool_size, needed=needed, num_fewshot=num_fewshot)
+    return BuiltTask(
+        task=task,
+        plan=plan,
+        num_fewshot=num_fewshot,
+        fewshot_pool_size=pool_size,
+        row_problems=row_problems,
+        columns=evaluation.column_names,
+        config_sha256=config_digest,
+        file_sha256=file_sha256,
+    )
+
+
+def _construct(
+    config: dict[str, Any], *, splits: Mapping[str, "datasets.Dataset"], available: list[str]
+) -> PinnedTask:
+    """Construct the task and turn the errors of its own code about columns into `UnmappedColumn`."""
+    try:
+        task = PinnedTask(splits=splits, config=config)
+    except (KeyError, jinja2.UndefinedError) as error:
+        # A function of the task, or a template over what the function prepared, read what is not there.
+        named = _COLUMN_IN_ERROR.fullmatch(str(error))
+        if named is None or named.group(1) in available:
+            raise
+        raise UnmappedColumn(columns=[named.group(1)], available=available) from error
+    unknown = [name for name in _bare_names(config) if name not in task.features]
+    if unknown:
+        # lm-eval would take the name for the text itself and evaluate a constant.
+        raise UnmappedColumn(columns=unknown, available=available)
+    return task
+
+
+def _check_columns(config: Mapping[str, Any], *, available: list[str]) -> None:
+    """Name all missing columns at once where the task reads the rows as they are."""
+    if config.get("process_docs") is None:
+        missing = sorted((_rendered_columns(config) | set(_bare_names(config))) - set(available))
+        if missing:
+            raise UnmappedColumn(columns=missing, available=available)
+
+
+def _rendered_columns(config: Mapping[str, Any]) -> set[str]:
+    """Return the names that the config's Jinja templates read."""
+    environment = lm_eval.utils.env
+    names: set[str] = set()
+    for field in _RENDERED_FIELDS:
+        text = config.get(field)
+        if isinstance(text, str) and "{" in text:
+            names |= meta.find_undeclared_variables(environment.parse(text))
+    return names - set(environment.globals)
+
+
+def _bare_names(config: Mapping[str, Any]) -> list[str]:
+    """Return the columns that the config names without a template around them."""
+    texts = (config.get(field) for field in _COLUMN_FIELDS)
+    return [text for text in texts if isinstance(text, str) and text.isidentifier()]
+
+
+def _metadata(configured: object, *, source: Path) -> dict[str, Any]:
+    """Return the metadata as lm-eval's own loader shapes it."""
+    metadata = (
+        dict(configured) if isinstance(configured, dict) else {"_metadata": configured} if configured else {}
+    )
+    return {**metadata, "config_source": str(source)}
+
+
+def _generation_overrides(options: TaskOptions) -> dict[str, Any]:
+    """Return a copy of the wanted generation arguments; a temperature implies sampling, as over HTTP."""
+    overrides: dict[str, Any] = json.loads(json.dumps(options.generation_kwargs))
+    if overrides.get("temperature"):
+        overrides.setdefault("do_sample", True)
+    return overrides
