@@ -40,3 +40,51 @@ lock: $(VENV)/.uv-$(UV_VERSION) ## Resolve the dependencies again into requireme
 proto: $(SETUP) ## Generate the gRPC stubs from proto/
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=libs/serving/src --pyi_out=libs/serving/src \
 	  --grpc_python_out=libs/serving/src proto/assay_serving/v1/serving.proto
+
+contracts: $(SETUP) ## Generate contracts/ from the code: JSON Schema, AsyncAPI, OpenAPI, examples
+	$(BIN)/python -m assay_contracts.generate contracts
+	$(BIN)/python -m assay_allinone.openapi contracts/openapi
+
+contracts-check: $(SETUP)
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT \
+	  && $(BIN)/python -m assay_contracts.generate "$$scratch" \
+	  && $(BIN)/python -m assay_allinone.openapi "$$scratch/openapi" \
+	  && diff -r "$$scratch" contracts \
+	  || { echo "contracts/ does not match the code; run: make contracts"; exit 1; }
+
+proto-check: $(SETUP)
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT \
+	  && $(BIN)/python -m grpc_tools.protoc -Iproto --python_out="$$scratch" --pyi_out="$$scratch" \
+	       --grpc_python_out="$$scratch" proto/assay_serving/v1/serving.proto \
+	  && for file in $$(cd "$$scratch" && find . -type f); do \
+	       cmp "$$scratch/$$file" "libs/serving/src/$$file" || exit 1; done \
+	  || { echo "the gRPC stubs do not match proto/; run: make proto"; exit 1; }
+
+format: $(SETUP) ## Format the code
+	$(BIN)/ruff format --quiet .
+	$(BIN)/ruff check --quiet --fix .
+
+check: $(SETUP) ## Everything that needs no server: format, lint, types, imports, generated files
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy $(addprefix -p ,$(PACKAGES))
+	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory contracts-check proto-check
+
+test: $(SETUP) ## The tests, against real servers (under 10 minutes on 2 cores)
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow" -q
+
+test-slow: $(SETUP) ## The tests that take minutes: whole runs under failures, a clean clone
+	$(BIN)/pytest -m slow -q
+
+demo: $(SETUP) ## Evaluate a real model on real rows, compare two builds of it, clean up
+	@$(BIN)/assay demo
+
+up: $(SETUP) ## Keep the platform running in the foreground; Ctrl-C ends it
+	@$(BIN)/assay up
+
+bench: $(SETUP) ## Benchmarks: ratios within one run, medians of several
+	$(BIN)/python bench/run.py
+
+clean: ## Remove the environment and all local data
+	rm -rf $(VENV) .assay

@@ -87,8 +87,8 @@ def asyncapi(events: tuple[type[Event], ...] = FACTS) -> dict[str, Any]:
             "title": "Assay events",
             "version": "1.0.0",
             "description": (
-                "CloudEvents 1.0 in structured JSON mode over NATS JetStream. Delivery is at least once and in "
-                "order per aggregate: expect every event twice. Within a version only optional fields are "
+                "CloudEvents 1.0 in structured JSON mode over NATS JetStream. Delivery is at least once: "
+                "expect every event twice. Within a version only optional fields are "
                 "added; anything else gets a new version in the subject. Streams: "
                 + ", ".join(stream.name for stream in STREAMS if not stream.work_queue)
                 + "."

@@ -11,8 +11,8 @@ from eval_svc.errors import (
     BackendNotConfigured,
     IdempotencyKeyReused,
     InvalidArtifact,
+    InvalidCursor,
     InvalidPlan,
-    InvalidRequest,
     NameTaken,
     UnknownArtifact,
     UnknownBlock,
@@ -252,7 +252,7 @@ async def change_evaluation(
 @router.get(
     "/evaluations/{run_id}/samples",
     tags=["evaluations"],
-    responses=problems(UnknownRun, InvalidRequest),
+    responses=problems(UnknownRun, InvalidCursor),
 )
 async def list_samples(run_id: str, service: Service, cursor: Cursor = None, limit: Limit = 50) -> SamplePage:
     """Finished samples, in the order in which they finished."""

@@ -7,7 +7,7 @@ one sequence of random numbers; documents that the log already has are skipped o
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,7 +45,7 @@ class Engine:
         serving: generates and scores; survives the loss of an instance.
         options: concurrency, burst size, retries and what a failure means.
         finished: indexes of documents that the log already has.
-        append: appends a block to the log; called with at most ``block_samples`` samples, never twice at once.
+        append: appends a block to the log; called with up to ``block_samples`` samples, one call at a time.
         block_samples: samples in a block, at most.
         block_interval: seconds after which a block is appended even if it is not full.
     """
@@ -97,20 +97,15 @@ class Engine:
             await asyncio.gather(writer, *jobs, return_exceptions=True)
 
     async def _feed(self) -> None:
-        async for document in self._documents():
-            if not document.requests:
-                raise RunFailure("nothing-to-ask", f"document {document.index} gives no request")
-            opened = _Open(document=document, answers=[None] * len(document.requests))
-            for request in document.requests:
-                await self._units.put((opened, request))
+        async for batch in self._harness.documents(batch_size=16, skip=self._finished):
+            for document in batch:
+                if not document.requests:
+                    raise RunFailure("nothing-to-ask", f"document {document.index} gives no request")
+                opened = _Open(document=document, answers=[None] * len(document.requests))
+                for request in document.requests:
+                    await self._units.put((opened, request))
         for _ in range(self._options.concurrency):
             await self._units.put(None)
-
-    async def _documents(self) -> AsyncIterator[Document]:
-        async for batch in self._harness.documents(batch_size=16):
-            for document in batch:
-                if document.index not in self._finished:
-                    yield document
 
     async def _serve(self) -> None:
         """Send bursts of ``batch_size`` requests, each burst after the one before is answered."""
@@ -130,7 +125,8 @@ class Engine:
     async def _answer(self, opened: _Open, request: ModelRequest) -> None:
         answer, error = await self._ask(request)
         opened.answers[request.index] = _request_record(request, answer, error)
-        opened.error = opened.error or (error and _error_record(error))
+        if error is not None and opened.error is None:
+            opened.error = _error_record(error)
         opened.missing -= 1
         if opened.missing == 0:
             await self._samples.put(_sample_record(opened))

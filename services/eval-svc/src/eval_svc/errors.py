@@ -35,6 +35,10 @@ class InvalidArtifact(InvalidRequest):
     """The adapter cannot serve the artifact as described."""
 
 
+class InvalidCursor(InvalidRequest):
+    """The cursor is not one that the list gave."""
+
+
 class InvalidPlan(InvalidRequest):
     """The run cannot work as asked for; nothing was queued."""
 

@@ -1,7 +1,9 @@
 """The effective plan: everything that decides a run's numbers, checked and frozen before money is spent."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from assay_chassis.errors import Fault
 from assay_chassis.service_client import ServiceClient
 from assay_chassis.store import Document
 from assay_harness.errors import HarnessError, InvalidOptions, TemplateError, UnmappedColumn
+from assay_harness.index import TaskIndex
 from assay_harness.process import HarnessProcess
 from assay_harness.results import FewshotSource, TaskFacts
 from assay_harness.spec import Recipe, RowFiles, TaskOptions
@@ -22,25 +25,23 @@ RECIPE: TypeAdapter[Recipe] = TypeAdapter(Recipe)
 PROBLEMS_SHOWN = 20
 
 
-@dataclass(frozen=True, slots=True)
-class HarnessInputs:
-    """What opens the harness on a plan: recipe, options and the row files on this machine's disk."""
-
-    recipe: Recipe
-    options: TaskOptions
-    rows: RowFiles
-
-
 class Planner:
     """Builds plans. Reads from dataset-svc, method-svc and the adapters; writes nothing but the row cache."""
 
     def __init__(
-        self, *, datasets: ServiceClient, methods: ServiceClient, fleet: ServingFleet, cache: Path
+        self,
+        *,
+        datasets: ServiceClient,
+        methods: ServiceClient,
+        fleet: ServingFleet,
+        cache: Path,
+        index: asyncio.Future[TaskIndex],
     ) -> None:
         self._datasets = datasets
         self._methods = methods
         self._fleet = fleet
         self._cache = cache
+        self._index = index
 
     async def plan(self, request: RunRequest, *, artifact: Document) -> dict[str, Any]:
         """Check ``request`` and freeze what it means.
@@ -60,7 +61,7 @@ class Planner:
             "evaluation": {name: dataset[name] for name in ("snapshot_id", "digest", "split")},
             "fewshot": fewshot and {name: fewshot[name] for name in ("snapshot_id", "digest", "split")},
         }
-        facts = await self._check_rows(await self.open_inputs(frozen_inputs))
+        facts = await self._check_rows(frozen_inputs)
         await self._check_backend(facts, artifact=artifact)
         notes = _notes(facts, method=method, dataset=dataset)
         plan = {
@@ -83,18 +84,25 @@ class Planner:
         }
         return {**plan, "plan_hash": canonical_hash(plan)}
 
-    async def open_inputs(self, frozen: Mapping[str, Any]) -> HarnessInputs:
-        """What ``HarnessProcess.open`` needs for the ``harness`` part of a plan; fetches missing rows."""
+    @asynccontextmanager
+    async def open_harness(self, frozen: Mapping[str, Any]) -> AsyncIterator[HarnessProcess]:
+        """The harness on the ``harness`` part of a plan; rows that are not on this machine are fetched.
+
+        Raises:
+            HarnessError: the task cannot stand on these rows.
+            Unavailable: dataset-svc does not deliver.
+        """
         evaluation, fewshot = frozen["evaluation"], frozen["fewshot"]
-        return HarnessInputs(
-            recipe=RECIPE.validate_python(frozen["recipe"]),
-            options=TaskOptions.model_validate(frozen["options"]),
-            rows=RowFiles(
-                evaluation=await self._download(evaluation),
-                evaluation_split=evaluation["split"],
-                fewshot=await self._download(fewshot) if fewshot else None,
-            ),
+        recipe = RECIPE.validate_python(frozen["recipe"])
+        options = TaskOptions.model_validate(frozen["options"])
+        rows = RowFiles(
+            evaluation=await self._download(evaluation),
+            evaluation_split=evaluation["split"],
+            fewshot=await self._download(fewshot) if fewshot else None,
         )
+        index = await asyncio.shield(self._index)
+        async with HarnessProcess.open(recipe, options, rows, index=index) as harness:
+            yield harness
 
     async def _download(self, snapshot: Mapping[str, Any]) -> Path:
         return await self._datasets.download(
@@ -134,9 +142,9 @@ class Planner:
         kept = ("id", "name", "version", "recipe", "recipe_hash")
         return {name: method[name] for name in kept}
 
-    async def _check_rows(self, inputs: HarnessInputs) -> TaskFacts:
+    async def _check_rows(self, frozen: Mapping[str, Any]) -> TaskFacts:
         try:
-            async with HarnessProcess.open(inputs.recipe, inputs.options, inputs.rows) as harness:
+            async with self.open_harness(frozen) as harness:
                 report = await harness.dry_render()
                 facts = harness.facts
         except HarnessError as error:
@@ -223,8 +231,8 @@ def _notes(facts: TaskFacts, *, method: Mapping[str, Any], dataset: Mapping[str,
     notes = []
     if dataset["source"]["kind"] == "jsonl":
         notes.append(
-            f"task {facts.task!r} runs on the rows of dataset {dataset['name']!r} (an upload), which nobody has "
-            "checked against the task's own data"
+            f"task {facts.task!r} runs on the rows of dataset {dataset['name']!r}, an upload; nobody has "
+            "checked it against the task's own data"
         )
     if facts.fewshot_source is FewshotSource.EVALUATION_ROWS:
         notes.append(

@@ -31,7 +31,7 @@ from eval_svc.domain import (
 )
 from eval_svc.errors import (
     IdempotencyKeyReused,
-    InvalidRequest,
+    InvalidCursor,
     NameTaken,
     UnknownArtifact,
     UnknownBlock,
@@ -236,7 +236,7 @@ class EvaluationService:
 
         Raises:
             UnknownRun: there is no such run.
-            InvalidRequest: the cursor is not one that this list gave.
+            InvalidCursor: the cursor is not one that this list gave.
         """
         await self.run(run_id)
         block, offset = _read_cursor(cursor)
@@ -340,7 +340,7 @@ def _read_cursor(cursor: str | None) -> tuple[int, int]:
         return int(block), int(offset)
     except (binascii.Error, ValueError) as error:
         message = "this cursor is not one that the list gave; start again without it"
-        raise InvalidRequest(message, faults=[Fault(message, field="cursor")]) from error
+        raise InvalidCursor(message, faults=[Fault(message, field="cursor")]) from error
 
 
 def quality_of(run: Mapping[str, Any]) -> dict[str, float | None] | None:

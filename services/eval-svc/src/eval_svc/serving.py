@@ -347,8 +347,8 @@ class ServingSession:
             if self._lost_in_a_row >= self._terms.attempts:
                 raise RunFailure(
                     "serving-lost",
-                    f"{self._lost_in_a_row} serving instances were lost in a row; see the adapter's log, then "
-                    "resume the run",
+                    f"{self._lost_in_a_row} serving instances were lost in a row; see the adapter's log, "
+                    "then resume the run",
                 )
             self._live = await self._provision()
             return self._live
@@ -454,7 +454,7 @@ def _describe(instance: Instance) -> dict[str, Any]:
 
 
 def _generate_request(request: ModelRequest) -> GenerateRequest:
-    arguments = request.generation_kwargs
+    arguments: Mapping[str, Any] = request.generation_kwargs
     sampling = {
         field: arguments[name] for name, (field, _) in SAMPLING.items() if arguments.get(name) is not None
     }

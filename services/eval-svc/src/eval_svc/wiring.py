@@ -1,5 +1,6 @@
 """Puts eval-svc together: the web application and the worker."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,6 +17,7 @@ from assay_chassis.infrastructure import (
 from assay_chassis.service_client import open_service_client
 from assay_chassis.telemetry import Telemetry
 from assay_chassis.web import create_web_app
+from assay_harness.index import load_task_index
 from assay_harness.process import warm_up
 from eval_svc.api import router
 from eval_svc.consumers import service_subscriptions, worker_subscriptions
@@ -50,7 +52,11 @@ async def open_parts(settings: Settings, infrastructure: Infrastructure) -> Asyn
         ServingFleet.connect(settings.adapter_addresses, carrier=telemetry.carrier) as fleet,
     ):
         store = await EvalStore.open(infrastructure.store)
-        planner = Planner(datasets=datasets, methods=methods, fleet=fleet, cache=settings.snapshot_cache)
+        # Building the index takes half a minute on a new machine; nobody waits for it before it is needed.
+        index = asyncio.ensure_future(asyncio.to_thread(load_task_index, settings.home / "cache"))
+        planner = Planner(
+            datasets=datasets, methods=methods, fleet=fleet, cache=settings.snapshot_cache, index=index
+        )
         service = EvaluationService(store=store, events=infrastructure.events, planner=planner, fleet=fleet)
         yield WorkerParts(
             settings=settings,

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from assay_chassis.errors import ServiceError, Unavailable
@@ -26,7 +27,6 @@ from assay_contracts.eval_events import (
     SamplesCompleted,
 )
 from assay_harness.errors import HarnessError, HarnessProcessDied
-from assay_harness.process import HarnessProcess
 from eval_svc.domain import NEEDS_WORKER, RunOptions, RunState, now, run_event
 from eval_svc.engine import Engine
 from eval_svc.errors import RunFailure
@@ -105,10 +105,12 @@ class Worker:
             free -= 1
             task = asyncio.create_task(self._carry_out(lease))
             self._running[run["_id"]] = task
-            task.add_done_callback(lambda _, run_id=run["_id"]: self._done(run_id))
+            task.add_done_callback(partial(self._done, run["_id"]))
 
-    def _done(self, run_id: str) -> None:
+    def _done(self, run_id: str, task: asyncio.Task[None]) -> None:
         self._running.pop(run_id, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("run %s was dropped", run_id, exc_info=error)
         self.wake()
 
     async def _carry_out(self, lease: Lease) -> None:
@@ -208,10 +210,9 @@ class RunExecution:
         self._next_block, self._done = blocks, len(finished)
         total = self._run["progress"]["samples_total"]
         if self._done < total:
-            inputs = await self._parts.planner.open_inputs(self._run["plan"]["harness"])
             await self._enter_provisioning()
             async with (
-                HarnessProcess.open(inputs.recipe, inputs.options, inputs.rows) as harness,
+                self._parts.planner.open_harness(self._run["plan"]["harness"]) as harness,
                 self._serving() as serving,
             ):
                 await Engine(
