@@ -7,8 +7,6 @@ import signal
 import sys
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from assay_allinone.gateway import GatewayConfiguration, Upstream, Upstreams
 from assay_allinone.platform import CLIENT_NAME, PortTaken, RunningPlatform, platform
 from assay_allinone.services import SERVICES
@@ -75,9 +73,6 @@ def up(home: Path | None) -> int:
     except (AlreadyRunning, PortTaken, ServerNotInstalled, ServerStartError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except ValidationError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
 
 
 def write_gateway_configuration(path: Path) -> int:
@@ -103,9 +98,14 @@ def main() -> int:
     render = commands.add_parser("gateway-configuration", help="write Envoy's configuration for a container")
     render.add_argument("path", type=Path)
     arguments = parser.parse_args()
-    if arguments.command == "up":
-        return up(arguments.home)
-    return write_gateway_configuration(arguments.path)
+    try:
+        if arguments.command == "up":
+            return up(arguments.home)
+        return write_gateway_configuration(arguments.path)
+    # A setting that is missing or has the wrong form; an address that is none.
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ async def platform(
     with (
         # Before anything in it is written: the files are those of a platform that may be running.
         owned_directory(home),
-        _reserved_ports(home / "run" / "ports.json", settings=settings) as ports,
+        reserved_ports(home / "run" / "ports.json", settings=settings) as ports,
     ):
         specs = process_specs(home, ports=ports, settings=settings)
         async with Supervisor(specs, directory=home) as supervisor:
@@ -221,8 +221,11 @@ def secret(path: Path, *, prefix: str) -> str:
 
 
 @contextlib.contextmanager
-def _reserved_ports(record: Path, *, settings: PlatformSettings) -> Iterator[Ports]:
-    """Choose the ports of the last start where they are still free, and hold them while the block runs."""
+def reserved_ports(record: Path, *, settings: PlatformSettings) -> Iterator[Ports]:
+    """Choose the ports in ``record`` where they are still free, and hold them while the block runs.
+
+    The gateway's is the one in the settings, else 8080, else a free one. Raises PortTaken.
+    """
     remembered: dict[str, int] = json.loads(record.read_text()) if record.exists() else {}
     wanted = settings.gateway_port or DEFAULT_GATEWAY_PORT
     remembered["gateway"] = wanted

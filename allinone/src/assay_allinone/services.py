@@ -11,7 +11,7 @@ import importlib
 import logging
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import uvicorn
 
@@ -44,12 +44,12 @@ def _server(name: str) -> uvicorn.Server:
     )
 
 
-async def serve() -> None:
-    """Serve until SIGTERM or SIGINT, or until one server ends.
+async def serve(names: Sequence[str] = SERVICES) -> None:
+    """Serve until SIGTERM or SIGINT, or until one server ends; each name has a package ``<name>_svc``.
 
     Raises SystemExit with a code other than 0 where a server ended by itself.
     """
-    servers = [_server(name) for name in SERVICES]
+    servers = [_server(name) for name in names]
     interrupted = asyncio.Event()
 
     def stop() -> None:

@@ -29,6 +29,7 @@ _POLL_INTERVAL = 0.02
 _FIRST_DELAY = 0.2
 _LONGEST_DELAY = 10.0
 _STABLE_AFTER = 30.0
+_LEFT_BEHIND_TIMEOUT = 10.0
 _LARGEST_LOG_BYTES = 10 * 1024 * 1024
 
 
@@ -61,6 +62,14 @@ def owned_directory(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    # A dead process whose new parent does not collect it (process 1 of many containers) stays as a zombie.
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @dataclass(slots=True, eq=False)
@@ -165,13 +174,15 @@ class Supervisor:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process = psutil.Process(entry["pid"])
                 # The id may be somebody else's by now; the time of creation tells.
-                if abs(process.create_time() - entry["created"]) < 1:
+                if abs(process.create_time() - entry["created"]) < 1 and _is_alive(process):
                     logger.warning(
                         "ending %s (process %d), left behind by an earlier start", name, process.pid
                     )
                     process.kill()
                     left.append(process)
-        psutil.wait_procs(left, timeout=10)
+        deadline = time.monotonic() + _LEFT_BEHIND_TIMEOUT
+        while any(_is_alive(process) for process in left) and time.monotonic() < deadline:
+            time.sleep(_POLL_INTERVAL)
         record.unlink()
 
     def _record(self) -> None:

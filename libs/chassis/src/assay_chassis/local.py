@@ -117,6 +117,12 @@ class LocalServer:
             f"{self.spec.name} ended with code {code}; its log ends with\n{log_tail(self.log)}"
         )
 
+    def wait(self) -> int:
+        """Block until the process ends by itself; return its exit code. Raises RuntimeError if not started."""
+        if self._process is None:
+            raise RuntimeError(f"{self.spec.name} was not started")
+        return self._process.wait()
+
     def kill(self) -> None:
         """SIGKILL, as a crash would; returns once the process is gone.
 
