@@ -19,7 +19,7 @@ from assay_harness.results import FewshotSource, TaskFacts
 from assay_harness.spec import Recipe, RowFiles, TaskOptions
 from eval_svc.domain import RunRequest, canonical_hash
 from eval_svc.errors import InvalidPlan
-from eval_svc.serving import ServingFleet, check_sampling
+from eval_svc.fleet import ServingFleet, check_sampling
 
 RECIPE: TypeAdapter[Recipe] = TypeAdapter(Recipe)
 PROBLEMS_SHOWN = 20

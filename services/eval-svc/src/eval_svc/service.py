@@ -38,8 +38,8 @@ from eval_svc.errors import (
     UnknownRun,
     WrongState,
 )
+from eval_svc.fleet import ServingFleet
 from eval_svc.planning import Planner
-from eval_svc.serving import ServingFleet
 from eval_svc.store import EvalStore, SampleLog
 
 

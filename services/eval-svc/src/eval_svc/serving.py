@@ -2,182 +2,43 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from assay_serving.client import GenerateSession, ModelServer, ScoreSession
+from assay_serving.client import GenerateSession, ScoreSession
+
+from assay_harness.results import ModelRequest, RequestKind
 from assay_serving.errors import AdapterUnavailable, ServingError
 from assay_serving.types import (
-    AdapterDescription,
     Artifact,
-    Capabilities,
+    ErrorCode,
     GenerateRequest,
     GenerateResult,
     Instance,
     ProvisionSpec,
+    RequestTimes,
     Resources,
     SamplingParameters,
     ScoreRequest,
     ScoreResult,
-    Support,
 )
-
-from assay_chassis.errors import Fault, Unavailable
-from assay_harness.results import ModelRequest, RequestKind
-from eval_svc.domain import ArtifactSpec
-from eval_svc.errors import BackendNotConfigured, InvalidArtifact, RunFailure
+from eval_svc.errors import RunFailure
+from eval_svc.fleet import SAMPLING, ServingFleet
 from eval_svc.usage import Usage
 
 logger = logging.getLogger(__name__)
 
-INSTANCE_IS_GONE = frozenset({"ENGINE_DIED", "UNKNOWN_INSTANCE", "NOT_READY", "UNAVAILABLE"})
-
-# lm-eval's name -> (field of SamplingParameters, capability that says whether the backend honours it)
-SAMPLING: Mapping[str, tuple[str, str | None]] = {
-    "temperature": ("temperature", None),
-    "top_p": ("top_p", None),
-    "top_k": ("top_k", "top_k"),
-    "min_p": ("min_p", "min_p"),
-    "seed": ("seed", "seed"),
-    "repetition_penalty": ("repetition_penalty", "repetition_penalty"),
-    "presence_penalty": ("presence_penalty", "presence_penalty"),
-    "frequency_penalty": ("frequency_penalty", "frequency_penalty"),
-}
-HANDLED_APART = frozenset({"until", "max_gen_toks", "do_sample"})
-
-
-def check_sampling(generation_kwargs: Mapping[str, Any]) -> str | None:
-    """What is wrong with generation arguments, or ``None``. An unknown one would silently do nothing."""
-    unknown = sorted(set(generation_kwargs) - set(SAMPLING) - HANDLED_APART)
-    if not unknown:
-        return None
-    known = ", ".join(sorted((*SAMPLING, *HANDLED_APART)))
-    return f"generation argument(s) {', '.join(unknown)} are not supported; known are {known}"
-
-
-@dataclass(frozen=True, slots=True)
-class BackendDescription:
-    """What planning needs to know of a backend."""
-
-    engine: str
-    capabilities: Capabilities
-
-    @property
-    def can_score(self) -> bool:
-        """Whether log-probabilities of given continuations can be had."""
-        return self.capabilities.score is Support.YES
-
-    def refused_sampling(self, generation_kwargs: Mapping[str, Any]) -> list[str]:
-        """The generation arguments that the backend would refuse or ignore."""
-        return [
-            name
-            for name, (_, capability) in SAMPLING.items()
-            if name in generation_kwargs
-            and capability is not None
-            and getattr(self.capabilities, capability) is not Support.YES
-        ]
-
-
-class ServingFleet:
-    """The configured adapters, one per backend."""
-
-    def __init__(self, servers: Mapping[str, ModelServer], addresses: Mapping[str, str]) -> None:
-        self._servers = servers
-        self._addresses = addresses
-
-    @classmethod
-    @asynccontextmanager
-    async def connect(
-        cls, addresses: Mapping[str, str], *, carrier: Callable[[], dict[str, str]]
-    ) -> AsyncIterator["ServingFleet"]:
-        """Open channels to the adapters; an adapter need not answer yet.
-
-        Args:
-            addresses: backend name to ``host:port``.
-            carrier: gives the trace headers of the current span.
-        """
-        async with AsyncExitStack() as stack:
-            servers = {
-                backend: await stack.enter_async_context(ModelServer.connect(address, metadata=carrier))
-                for backend, address in addresses.items()
-            }
-            yield cls(servers, addresses)
-
-    def server(self, backend: str) -> ModelServer:
-        """The adapter of a backend.
-
-        Raises:
-            BackendNotConfigured: there is none.
-        """
-        if backend not in self._servers:
-            configured = ", ".join(self._servers) or "none"
-            message = f"no serving adapter is configured for backend {backend!r}; configured: {configured}"
-            raise BackendNotConfigured(message, faults=[Fault(message, field="backend")])
-        return self._servers[backend]
-
-    async def describe(self, backend: str) -> BackendDescription:
-        """Ask the adapter what it can do.
-
-        Raises:
-            BackendNotConfigured: there is no adapter.
-            Unavailable: it does not answer or is unhealthy.
-        """
-        description = await self._description(backend)
-        return BackendDescription(engine=description.engine, capabilities=description.capabilities)
-
-    async def _description(self, backend: str) -> AdapterDescription:
-        try:
-            description = await self.server(backend).describe()
-        except ServingError as error:
-            raise Unavailable(f"the {backend} adapter does not answer: {error}") from error
-        if not description.healthy:
-            raise Unavailable(f"the {backend} adapter is unhealthy: {description.unhealthy_reason}")
-        return description
-
-    async def describe_all(self) -> list[dict[str, Any]]:
-        """What each adapter says of itself; an unreachable one is unhealthy."""
-
-        async def one(backend: str) -> dict[str, Any]:
-            address = self._addresses[backend]
-            try:
-                description = asdict(await self._servers[backend].describe())
-            except ServingError as error:
-                return {
-                    "backend": backend,
-                    "address": address,
-                    "healthy": False,
-                    "unhealthy_reason": str(error),
-                }
-            return {**description, "backend": backend, "address": address}
-
-        return list(await asyncio.gather(*(one(backend) for backend in self._servers)))
-
-    async def check_artifact(self, spec: ArtifactSpec) -> None:
-        """Check format and serving parameters against what the adapter offers.
-
-        Raises:
-            BackendNotConfigured, InvalidArtifact, Unavailable: see there.
-        """
-        description = await self._description(spec.backend)
-        faults = []
-        if spec.format not in description.artifact_formats:
-            formats = ", ".join(description.artifact_formats)
-            faults.append(Fault(f"format {spec.format!r} is not one of {formats}", field="format"))
-        known = {parameter.name: parameter.choices for parameter in description.serving_parameters}
-        for name, value in spec.serving_parameters.items():
-            field = f"serving_parameters.{name}"
-            if name not in known:
-                names = ", ".join(known) or "none"
-                faults.append(Fault(f"unknown parameter; the adapter knows {names}", field=field))
-            elif known[name] and value not in known[name]:
-                faults.append(Fault(f"{value!r} is not one of {', '.join(known[name])}", field=field))
-        if faults:
-            raise InvalidArtifact(
-                "; ".join(f"{fault.field}: {fault.message}" for fault in faults), faults=faults
-            )
+INSTANCE_IS_GONE = frozenset(
+    {
+        ErrorCode.ENGINE_DIED,
+        ErrorCode.UNKNOWN_INSTANCE,
+        ErrorCode.NOT_READY,
+        ErrorCode.ADAPTER_UNAVAILABLE,
+    }
+)
 
 
 @dataclass(slots=True)
@@ -192,13 +53,13 @@ class Answer:
 
     def record(self) -> dict[str, Any]:
         """The part of a sample record that the answer fills."""
-        times = asdict(self.result.times)
+        times = self.result.times
         record: dict[str, Any] = {
             "instance_id": self.instance_id,
             "retries": self.retries,
             "waited_s": self.waited_s,
-            "times": times,
-            "schedule_delay_s": (self.result.times.sent_ns - self.result.times.received_ns) / 1e9,
+            "times": _times_record(times),
+            "schedule_delay_s": (times.sent_mono_ns - times.received_mono_ns) / 1e9,
         }
         if isinstance(self.result, GenerateResult):
             return record | {
@@ -331,7 +192,7 @@ class ServingSession:
             if error.code in INSTANCE_IS_GONE:
                 live.broken = True
             raise RequestFailed(
-                code=error.code, message=error.message, retryable=error.retryable or live.broken
+                code=error.code.value, message=error.message, retryable=error.retryable or live.broken
             ) from error
         self._lost_in_a_row = 0
         return Answer(kind=request.kind, result=result, instance_id=live.instance.instance_id)
@@ -393,7 +254,8 @@ class ServingSession:
                     raise RunFailure("adapter-unavailable", str(error)) from error
                 await asyncio.sleep(0.5)
             except ServingError as error:
-                raise RunFailure("serving-failed", str(error)) from error
+                detail = f"\n{error.engine_detail}" if error.engine_detail else ""
+                raise RunFailure("serving-failed", f"{error.message}{detail}") from error
 
     def _spec(self, idempotency_key: str) -> ProvisionSpec:
         resources = self._terms.resources
@@ -413,8 +275,8 @@ class ServingSession:
             max_context_tokens=resources["max_context_tokens"] or 0,
             max_concurrency=self._terms.concurrency,
             serving_parameters=dict(self._artifact["serving_parameters"]),
-            lease_s=self._terms.lease_s,
-            ready_timeout_s=self._terms.ready_timeout_s,
+            lease=self._terms.lease_s,
+            ready_timeout=self._terms.ready_timeout_s,
             labels=dict(self._terms.labels),
         )
 
@@ -440,6 +302,19 @@ class ServingSession:
     async def _release(self, instance_id: str, *, reason: str) -> None:
         with suppress(ServingError):
             await self._server.release(instance_id, reason=reason)
+
+
+def _times_record(times: RequestTimes) -> dict[str, Any]:
+    return {
+        "received_ns": times.received_mono_ns,
+        "sent_ns": times.sent_mono_ns,
+        "first_token_ns": times.first_token_mono_ns,
+        "done_ns": times.done_mono_ns,
+        "token_offsets_us": list(times.token_offsets_us),
+        "exact_token_times": times.exact_token_times,
+        "stamp_source": times.stamp_source.value,
+        "merged_reads": times.merged_reads,
+    }
 
 
 async def _end(task: asyncio.Task[None]) -> None:

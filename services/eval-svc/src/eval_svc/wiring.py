@@ -21,9 +21,9 @@ from assay_harness.index import load_task_index
 from assay_harness.process import warm_up
 from eval_svc.api import router
 from eval_svc.consumers import service_subscriptions, worker_subscriptions
+from eval_svc.fleet import ServingFleet
 from eval_svc.planning import Planner
 from eval_svc.service import EvaluationService
-from eval_svc.serving import ServingFleet
 from eval_svc.settings import Settings
 from eval_svc.store import EvalStore
 from eval_svc.worker import Worker, WorkerParts

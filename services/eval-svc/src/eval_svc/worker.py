@@ -30,9 +30,10 @@ from assay_harness.errors import HarnessError, HarnessProcessDied
 from eval_svc.domain import NEEDS_WORKER, RunOptions, RunState, now, run_event
 from eval_svc.engine import Engine
 from eval_svc.errors import RunFailure
+from eval_svc.fleet import ServingFleet
 from eval_svc.planning import Planner
 from eval_svc.service import EvaluationService
-from eval_svc.serving import ServingFleet, ServingSession, ServingTerms
+from eval_svc.serving import ServingSession, ServingTerms
 from eval_svc.settings import Settings
 from eval_svc.store import EvalStore, SampleLog
 
