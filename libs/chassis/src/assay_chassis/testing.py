@@ -5,11 +5,16 @@ test on any loop may use them, and they live as long as the worker. Set ``ASSAY_
 against a real MongoDB instead of the embedded server.
 """
 
+import asyncio
 import os
+import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
+import uvicorn
+from starlette.types import ASGIApp
 
 from assay_chassis.local import LocalServer, ServerNotInstalled, mongo_local, nats_local
 
@@ -74,3 +79,27 @@ def _discard(server: LocalServer) -> None:
     # Nobody reads the data again, and the store takes two seconds to end in order.
     server.kill()
     server.close()
+
+
+@pytest.fixture
+def serve() -> Callable[[ASGIApp], AbstractAsyncContextManager[str]]:
+    """``async with serve(app) as base_url``: the application, with its lifespan, behind a real socket."""
+
+    @asynccontextmanager
+    async def serving(app: ASGIApp) -> AsyncIterator[str]:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
+            task = asyncio.create_task(server.serve(sockets=[listener]))
+            while not server.started:
+                if task.done():
+                    task.result()
+                    raise RuntimeError("the application did not start; its log says why")
+                await asyncio.sleep(0.01)
+            try:
+                yield f"http://127.0.0.1:{port}"
+            finally:
+                server.should_exit = True
+                await task
+
+    return serving

@@ -1,0 +1,58 @@
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from assay_chassis.leases import LeaseLost
+from assay_chassis.store import open_store
+from eval_svc.store import EvalStore, SampleLog
+
+
+def sample(index: int, status: str = "ok") -> dict[str, Any]:
+    return {"index": index, "status": status, "requests": []}
+
+
+@pytest.fixture
+async def store(mongo_uri: str, database_name: str) -> AsyncIterator[EvalStore]:
+    async with open_store(mongo_uri, database=database_name, patience=10) as opened:
+        yield await EvalStore.open(opened)
+
+
+async def test_a_new_log_is_empty_and_grows_block_by_block(store: EvalStore) -> None:
+    log = SampleLog(store.blocks, run_id="run_a")
+    assert await log.summary() == (0, set(), 0)
+    await log.append(0, [sample(0), sample(2, "failed")], events=())
+    await log.append(1, [sample(1)], events=())
+    await SampleLog(store.blocks, run_id="run_b").append(0, [sample(9)], events=())
+    assert await log.summary() == (2, {0, 1, 2}, 1)
+
+
+async def test_a_block_is_written_by_one_worker_only(store: EvalStore) -> None:
+    first, second = (SampleLog(store.blocks, run_id="run_a") for _ in range(2))
+    outcomes = await asyncio.gather(
+        first.append(0, [sample(0)], events=()),
+        second.append(0, [sample(0)], events=()),
+        return_exceptions=True,
+    )
+    assert sum(isinstance(outcome, LeaseLost) for outcome in outcomes) == 1
+    assert await first.summary() == (1, {0}, 0)
+
+
+async def test_an_overtaken_worker_cannot_add_a_sample_that_its_successor_has(store: EvalStore) -> None:
+    paused = SampleLog(store.blocks, run_id="run_a")
+    await paused.append(0, [sample(0)], events=())
+    successor = SampleLog(store.blocks, run_id="run_a")
+    blocks, finished, _ = await successor.summary()
+    await successor.append(blocks, [sample(index) for index in (1, 2) if index not in finished], events=())
+    with pytest.raises(LeaseLost):
+        await paused.append(1, [sample(1)], events=())
+    assert await successor.summary() == (2, {0, 1, 2}, 0)
+
+
+async def test_long_logs_are_read_in_order(store: EvalStore) -> None:
+    log = SampleLog(store.blocks, run_id="run_a")
+    for block in range(120):
+        await log.append(block, [sample(block)], events=())
+    page = await log.page(after=None, limit=3)
+    assert [document["block"] for document in page.items] == [0, 1, 2]
+    assert (await log.summary())[0] == 120
