@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from assay_chassis import guarded_exec
 
@@ -66,7 +66,7 @@ class HttpProbe:
         parts = urlsplit(self.url)
         connection = http.client.HTTPConnection(parts.netloc, timeout=_PROBE_TIMEOUT)
         try:
-            connection.request("GET", f"{parts.path or '/'}?{parts.query}")
+            connection.request("GET", urlunsplit(("", "", parts.path or "/", parts.query, "")))
             return 200 <= connection.getresponse().status < 300
         except (OSError, http.client.HTTPException):
             return False
