@@ -118,7 +118,7 @@ class LocalServer:
         )
 
     def wait(self) -> int:
-        """Block until the process ends by itself; return its exit code. Raises RuntimeError if not started."""
+        """Block until the process ends by itself; return its exit code. RuntimeError if not started."""
         if self._process is None:
             raise RuntimeError(f"{self.spec.name} was not started")
         return self._process.wait()
