@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import jinja2
-import lm_eval.api.metrics
-import lm_eval.utils
-from jinja2 import meta
 from lm_eval.api.registry import metric_registry
 from lm_eval.tasks._index import Entry, Kind, TaskIndex
 
+from assay_harness.columns import required_columns
 from assay_harness.module_scan import ModuleScanner
 from assay_harness.sources import PACKAGE_ROOT, relative_references
 
@@ -149,13 +147,10 @@ def _columns(config: Mapping[str, Any]) -> list[str] | None:
 
 
 def _columns_of_text(text: str) -> set[str] | None:
-    """Return the columns that one template reads; a bare name is a column, a function is unknown."""
+    """Return the columns that one template reads; a function's are unknown."""
     if text.startswith("tasks/"):
         return None
-    if text.isidentifier():
-        return {text}
     try:
-        names: set[str] = meta.find_undeclared_variables(lm_eval.utils.env.parse(text))
+        return required_columns(text)
     except jinja2.TemplateSyntaxError:
         return None
-    return names - set(lm_eval.utils.env.globals)

@@ -12,10 +12,10 @@ from typing import Any
 import datasets
 import jinja2
 import lm_eval.utils
-from jinja2 import meta
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 
+from assay_harness.columns import required_columns
 from assay_harness.errors import FewshotPoolTooSmall, InvalidOptions, RowProblem, TaskRefused, UnmappedColumn
 from assay_harness.fewshot import SplitPlan, effective_num_fewshot, plan_splits
 from assay_harness.question_answer import build_rows, task_config
@@ -217,20 +217,15 @@ def _construct(
 def _check_columns(config: Mapping[str, Any], *, available: list[str]) -> None:
     """Name all missing columns at once where the task reads the rows as they are."""
     if config.get("process_docs") is None:
-        missing = sorted((_rendered_columns(config) | set(_bare_names(config))) - set(available))
+        missing = sorted(_rendered_columns(config) - set(available))
         if missing:
             raise UnmappedColumn(columns=missing, available=available)
 
 
 def _rendered_columns(config: Mapping[str, Any]) -> set[str]:
-    """Return the names that the config's Jinja templates read."""
-    environment = lm_eval.utils.env
-    names: set[str] = set()
-    for field in _RENDERED_FIELDS:
-        text = config.get(field)
-        if isinstance(text, str) and "{" in text:
-            names |= meta.find_undeclared_variables(environment.parse(text))
-    return names - set(environment.globals)
+    """Return the columns that the config's templates and bare names read."""
+    texts = (config.get(field) for field in _RENDERED_FIELDS)
+    return {name for text in texts if isinstance(text, str) for name in required_columns(text)}
 
 
 def _bare_names(config: Mapping[str, Any]) -> list[str]:
