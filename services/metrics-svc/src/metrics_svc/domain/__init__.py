@@ -1,0 +1,1 @@
+"""The rules: samples, runtime metrics, statistics, pairing, comparison. Pure; no infrastructure."""

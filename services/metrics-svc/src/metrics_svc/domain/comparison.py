@@ -1,0 +1,372 @@
+"""Comparison of two runs, item by item."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel
+
+from metrics_svc.domain.pairing import ItemKey, Pair, Pairing, pair_items
+from metrics_svc.domain.runs import RunMetrics, RunSubject
+from metrics_svc.domain.runtime import HIGHER_IS_BETTER, RUNTIME_METRICS
+from metrics_svc.domain.statistics import is_binary, mcnemar_exact, paired_difference
+from metrics_svc.errors import NotComparable
+
+WEAK_RULE = "weak rule: difference within the baseline's stderr; it ignores the pairing and proves nothing"
+PAIRED_BY = "doc_hash,prompt_hash,target_hash"
+COMPARED_METRICS = tuple(name for name in RUNTIME_METRICS if name != "requestsPerSecond")
+
+
+class Flip(StrEnum):
+    """What became of an item from the baseline to the candidate."""
+
+    GAINED = "gained"
+    LOST = "lost"
+    BOTH_RIGHT = "both_right"
+    BOTH_WRONG = "both_wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One scored sample of a run, and where it lies.
+
+    Attributes:
+        key: its content.
+        index: row of the document.
+        block: number of the block in the run's sample log.
+        position: position in that block.
+        values: per-sample numbers by ``<task>.<metric>,<filter>``.
+    """
+
+    key: ItemKey
+    index: int
+    block: int
+    position: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a comparison needs of one final run. ``items`` are in the order of the documents."""
+
+    metrics: RunMetrics
+    subject: RunSubject
+    items: Sequence[Item]
+
+
+class ComparedRun(BaseModel):
+    """One side of a comparison."""
+
+    run_id: str
+    run_name: str
+    artifact_id: str
+    artifact_name: str
+    backend: str
+    samples_scored: int
+    samples_failed: int
+
+
+class Coverage(BaseModel):
+    """How many items the two runs share. ``fraction`` is of the larger run."""
+
+    paired: int
+    baseline_only: int
+    candidate_only: int
+    fraction: float
+    pairing: str = PAIRED_BY
+
+
+class Flips(BaseModel):
+    """Items by what became of them."""
+
+    gained: int
+    lost: int
+    both_right: int
+    both_wrong: int
+
+
+class WeakRule(BaseModel):
+    """The rule of thumb that compares a difference with one run's stderr. ``None`` where there is none."""
+
+    label: str = WEAK_RULE
+    stderr: float | None
+    within_stderr: bool | None
+
+
+class QualityComparison(BaseModel):
+    """One quality metric over the paired items.
+
+    Attributes:
+        baseline, candidate: means over the paired items.
+        baseline_run, candidate_run: the runs' own numbers, over all their samples.
+        difference: candidate minus baseline.
+        stderr: of the paired difference.
+        confidence_interval: 95 %, of the difference; see ``interval_method``.
+        n: pairs with a value on both sides.
+        changed: pairs whose values differ; ``changed_rate_upper`` bounds their rate (one-sided, 95 %, exact).
+        higher_is_better: ``None`` where the metric is not the mean of its per-sample values, so that their
+            direction is not known.
+        mcnemar_p: exact and two-sided; ``None`` unless every value is 0 or 1, like ``flips``.
+    """
+
+    metric: str
+    higher_is_better: bool | None
+    kind: Literal["binary", "continuous"]
+    n: int
+    baseline: float
+    candidate: float
+    baseline_run: float | None
+    candidate_run: float | None
+    difference: float
+    stderr: float | None
+    confidence_interval: tuple[float, float] | None
+    interval_method: str
+    changed: int
+    changed_rate_upper: float
+    flips: Flips | None
+    mcnemar_p: float | None
+    weak_rule: WeakRule
+
+
+class RuntimeComparison(BaseModel):
+    """One runtime metric. ``ratio`` is candidate / baseline; ``None``, with a note, where one is missing."""
+
+    metric: str
+    higher_is_better: bool
+    baseline: float | None
+    candidate: float | None
+    ratio: float | None
+    note: str | None = None
+
+
+class ComparisonReport(BaseModel):
+    """The result, without the items."""
+
+    baseline: ComparedRun
+    candidate: ComparedRun
+    coverage: Coverage
+    warnings: list[str]
+    quality: list[QualityComparison]
+    runtime: list[RuntimeComparison]
+
+
+class PairedItem(BaseModel):
+    """Where the two sides of a pair lie, and their values in the order of the comparison's metrics."""
+
+    doc_hash: str
+    baseline_block: int
+    baseline_position: int
+    baseline_values: list[float | None]
+    candidate_block: int
+    candidate_position: int
+    candidate_values: list[float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonOutcome:
+    """A report and the pairs behind it, in the order of the baseline's documents."""
+
+    report: ComparisonReport
+    items: list[PairedItem]
+
+
+def compare(baseline: Evidence, candidate: Evidence) -> ComparisonOutcome:
+    """Compare two final runs.
+
+    Raises:
+        NotComparable: they ran different tasks, or share no item.
+    """
+    if baseline.subject.task != candidate.subject.task:
+        raise NotComparable(
+            f"the baseline ran task {baseline.subject.task!r}, the candidate {candidate.subject.task!r}; "
+            "compare runs of the same method"
+        )
+    pairing = pair_items([item.key for item in baseline.items], [item.key for item in candidate.items])
+    warnings = _warnings(baseline, candidate, pairing)
+    if not pairing.pairs:
+        raise NotComparable("; ".join(("the runs share no item", *warnings)))
+    metrics = [name for name in baseline.metrics.sample_metrics if name in candidate.metrics.sample_metrics]
+    quality = []
+    for metric in metrics:
+        compared = _compare_metric(metric, baseline, candidate, pairing.pairs)
+        if compared is not None:
+            quality.append(compared)
+    report = ComparisonReport(
+        baseline=_side(baseline),
+        candidate=_side(candidate),
+        coverage=Coverage(
+            paired=len(pairing.pairs),
+            baseline_only=len(pairing.baseline_only),
+            candidate_only=len(pairing.candidate_only),
+            fraction=pairing.fraction,
+        ),
+        warnings=warnings,
+        quality=quality,
+        runtime=[
+            _compare_runtime(metric, baseline.metrics, candidate.metrics) for metric in COMPARED_METRICS
+        ],
+    )
+    names = [compared.metric for compared in quality]
+    pairs = ((baseline.items[first], candidate.items[second]) for first, second in pairing.pairs)
+    return ComparisonOutcome(
+        report=report, items=[_paired_item(first, second, names) for first, second in pairs]
+    )
+
+
+def flip_of(baseline: float, candidate: float, *, higher_is_better: bool) -> Flip:
+    """What became of an item with two 0-or-1 values."""
+    right = 1.0 if higher_is_better else 0.0
+    match baseline == right, candidate == right:
+        case False, True:
+            return Flip.GAINED
+        case True, False:
+            return Flip.LOST
+        case True, True:
+            return Flip.BOTH_RIGHT
+        case _:
+            return Flip.BOTH_WRONG
+
+
+def _side(evidence: Evidence) -> ComparedRun:
+    artifact = evidence.subject.artifact
+    return ComparedRun(
+        run_id=evidence.metrics.run_id,
+        run_name=evidence.subject.run_name,
+        artifact_id=artifact.id,
+        artifact_name=artifact.name,
+        backend=artifact.backend,
+        samples_scored=evidence.metrics.samples_scored,
+        samples_failed=evidence.metrics.samples_failed,
+    )
+
+
+def _compare_metric(
+    metric: str, baseline: Evidence, candidate: Evidence, pairs: Sequence[Pair]
+) -> QualityComparison | None:
+    """``None`` where no pair has the metric on both sides."""
+    first: list[float] = []
+    second: list[float] = []
+    for pair in pairs:
+        left = baseline.items[pair.baseline].values.get(metric)
+        right = candidate.items[pair.candidate].values.get(metric)
+        if left is not None and right is not None:
+            first.append(left)
+            second.append(right)
+    if not first:
+        return None
+    difference = paired_difference(first, second)
+    binary = is_binary(first) and is_binary(second)
+    direction = _direction(metric, baseline, candidate)
+    flips = _flips(first, second, higher_is_better=direction) if binary and direction is not None else None
+    return QualityComparison(
+        metric=metric,
+        higher_is_better=direction,
+        kind="binary" if binary else "continuous",
+        n=difference.n,
+        baseline=difference.baseline,
+        candidate=difference.candidate,
+        baseline_run=baseline.metrics.quality.get(metric),
+        candidate_run=candidate.metrics.quality.get(metric),
+        difference=difference.difference,
+        stderr=difference.stderr,
+        confidence_interval=difference.interval,
+        interval_method=difference.interval_method,
+        changed=difference.changed,
+        changed_rate_upper=difference.changed_rate_upper,
+        flips=flips,
+        mcnemar_p=mcnemar_exact(flips.gained, flips.lost) if flips else None,
+        weak_rule=_weak_rule(metric, baseline.metrics, candidate.metrics),
+    )
+
+
+def _direction(metric: str, baseline: Evidence, candidate: Evidence) -> bool | None:
+    """Direction of the per-sample values: known only where the metric is their mean."""
+    for side in (baseline, candidate):
+        values = [item.values[metric] for item in side.items if metric in item.values]
+        reported = side.metrics.quality.get(metric)
+        if reported is None or abs(reported - sum(values) / len(values)) > 1e-6 * max(1.0, abs(reported)):
+            return None
+    return baseline.metrics.higher_is_better.get(metric)
+
+
+def _flips(first: Sequence[float], second: Sequence[float], *, higher_is_better: bool) -> Flips:
+    counts = dict.fromkeys(Flip, 0)
+    for left, right in zip(first, second, strict=True):
+        counts[flip_of(left, right, higher_is_better=higher_is_better)] += 1
+    return Flips(**{flip.value: count for flip, count in counts.items()})
+
+
+def _weak_rule(metric: str, baseline: RunMetrics, candidate: RunMetrics) -> WeakRule:
+    name, _, filter_name = metric.rpartition(",")
+    stderr = baseline.quality.get(f"{name}_stderr,{filter_name}")
+    first, second = baseline.quality.get(metric), candidate.quality.get(metric)
+    if stderr is None or first is None or second is None:
+        return WeakRule(stderr=stderr, within_stderr=None)
+    return WeakRule(stderr=stderr, within_stderr=abs(second - first) <= stderr)
+
+
+def _compare_runtime(metric: str, baseline: RunMetrics, candidate: RunMetrics) -> RuntimeComparison:
+    first, second = baseline.runtime.get(metric), candidate.runtime.get(metric)
+    notes = []
+    for side, metrics, value in (("baseline", baseline, first), ("candidate", candidate, second)):
+        if value is None:
+            reasons = metrics.runtime_details.null_reasons if metrics.runtime_details else {}
+            notes.append(f"{side}: {reasons.get(metric, 'not measured')}")
+    ratio = second / first if first and second is not None else None
+    return RuntimeComparison(
+        metric=metric,
+        higher_is_better=HIGHER_IS_BETTER.get(metric, False),
+        baseline=first,
+        candidate=second,
+        ratio=ratio,
+        note="; ".join(notes) or None,
+    )
+
+
+def _warnings(baseline: Evidence, candidate: Evidence, pairing: Pairing) -> list[str]:
+    first, second = baseline.subject, candidate.subject
+    warnings = []
+    if first.snapshot_digest != second.snapshot_digest:
+        warnings.append(
+            f"the runs read different snapshots ({first.dataset_name} {first.snapshot_digest[:12]}, "
+            f"{second.dataset_name} {second.snapshot_digest[:12]}); only equal items are paired"
+        )
+    if first.recipe_hash != second.recipe_hash:
+        warnings.append(
+            f"the runs used different recipes ({first.method_name} version {first.method_version}, "
+            f"{second.method_name} version {second.method_version})"
+        )
+    for name, value in first.conditions.items():
+        other = second.conditions.get(name)
+        if value != other:
+            warnings.append(f"{name} differs: {value!r} in the baseline, {other!r} in the candidate")
+    for side, evidence in (("baseline", baseline), ("candidate", candidate)):
+        failed = evidence.metrics.samples_failed
+        if failed:
+            policy = evidence.metrics.failure_policy
+            warnings.append(f"{failed} samples of the {side} have no response (policy: {policy})")
+    left_over = len(pairing.baseline_only) + len(pairing.candidate_only)
+    if left_over:
+        warnings.append(
+            f"{left_over} items have no partner ({len(pairing.baseline_only)} only in the baseline, "
+            f"{len(pairing.candidate_only)} only in the candidate)"
+        )
+    if pairing.same_document_only:
+        warnings.append(
+            f"{pairing.same_document_only} documents are in both runs with another prompt or target, and are "
+            "not paired; check few-shot source, template and task version"
+        )
+    return warnings
+
+
+def _paired_item(baseline: Item, candidate: Item, metrics: Sequence[str]) -> PairedItem:
+    return PairedItem(
+        doc_hash=baseline.key.doc_hash,
+        baseline_block=baseline.block,
+        baseline_position=baseline.position,
+        baseline_values=[baseline.values.get(name) for name in metrics],
+        candidate_block=candidate.block,
+        candidate_position=candidate.position,
+        candidate_values=[candidate.values.get(name) for name in metrics],
+    )

@@ -1,0 +1,41 @@
+"""What metrics-svc refuses, and why a run cannot be scored."""
+
+from assay_chassis.errors import Conflict, InvalidRequest, NotFound
+
+
+class UnknownRun(NotFound):
+    """There is no run of this id."""
+
+
+class UnknownComparison(NotFound):
+    """There is no comparison of this id."""
+
+
+class RunNotFinal(Conflict):
+    """The run has no final metrics, so it cannot be compared; the message names its state."""
+
+
+class NotComparable(InvalidRequest):
+    """The two runs answer different questions; nothing was compared."""
+
+
+class UnknownMetric(InvalidRequest):
+    """The run or the comparison has no metric of this name; the message lists those it has."""
+
+
+class InvalidFilter(InvalidRequest):
+    """The list cannot be filtered in this way."""
+
+
+class Unscorable(Exception):
+    """The responses of a run can never be scored. Ends as ``ScoringFailed``.
+
+    Attributes:
+        code: short name, stable for programs.
+        reason: what is wrong and what to do.
+    """
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(f"{code}: {reason}")
+        self.code = code
+        self.reason = reason

@@ -1,0 +1,80 @@
+"""Puts metrics-svc together: the web application, the consumer and the scorer."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from assay_chassis.infrastructure import consuming, in_background, open_infrastructure
+from assay_chassis.service_client import open_service_client
+from assay_chassis.telemetry import Telemetry
+from assay_chassis.web import create_web_app
+from assay_harness.process import warm_up
+from metrics_svc.api import router
+from metrics_svc.consumers import subscriptions
+from metrics_svc.service import MetricsService
+from metrics_svc.service.comparisons import ComparisonService
+from metrics_svc.service.runs import RunService, Wakeup
+from metrics_svc.settings import Settings
+from metrics_svc.store import MetricsStore
+from metrics_svc.worker import Scorer, ScorerParts
+
+SERVICE = "metrics-svc"
+
+DESCRIPTION = """Scores, metrics and comparisons.
+
+Read a run's **quality and runtime metrics**, live while it runs; list its scored samples; **compare** two
+Succeeded runs item by item, and look at the items behind every flip."""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The web application; its lifespan opens and closes everything, the scorer included."""
+    telemetry = Telemetry(service_name=SERVICE, otlp_endpoint=settings.otlp_endpoint)
+    key = settings.internal_key.get_secret_value()
+
+    connect = partial(open_service_client, caller=SERVICE, internal_key=key, telemetry=telemetry)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with (
+            open_infrastructure(settings, service_name=SERVICE, telemetry=telemetry) as infrastructure,
+            connect(settings.eval_url, peer="eval-svc") as evaluations,
+            connect(settings.dataset_url, peer="dataset-svc") as datasets,
+        ):
+            store = await MetricsStore.open(infrastructure.store)
+            wakeup = Wakeup()
+            runs = RunService(store=store, evaluations=evaluations, wakeup=wakeup)
+            comparisons = ComparisonService(store=store, runs=runs, events=infrastructure.events)
+            scorer = Scorer(
+                ScorerParts(
+                    settings=settings,
+                    store=store,
+                    events=infrastructure.events,
+                    evaluations=evaluations,
+                    datasets=datasets,
+                    wakeup=wakeup,
+                )
+            )
+            app.state.infrastructure = infrastructure
+            app.state.service = MetricsService(runs=runs, comparisons=comparisons)
+            async with (
+                in_background(warm_up(), scorer.run()),
+                consuming(infrastructure.bus, subscriptions(runs)),
+            ):
+                yield
+        telemetry.close()
+
+    app = create_web_app(
+        name="metrics",
+        title="Assay metrics",
+        description=DESCRIPTION,
+        version=version(SERVICE),
+        routers=[router],
+        internal_key=key,
+        telemetry=telemetry,
+        lifespan=lifespan,
+        readiness=lambda: app.state.infrastructure.readiness(),
+    )
+    return app
