@@ -1,0 +1,118 @@
+"""``/v1/evaluations`` and ``/v1/metrics``: runs, their samples and their metrics.
+
+Every method raises ``AssayError``; see ``AssayClient``.
+"""
+
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from assay.models import Plan, Run, RunMetrics, Sample, ScoredSample
+from assay.references import only_one, resolve
+from assay.resources import Artifacts, Datasets, Methods
+from assay.transport import Transport
+
+
+class Runs:
+    """Evaluation runs."""
+
+    def __init__(
+        self, transport: Transport, *, datasets: Datasets, methods: Methods, artifacts: Artifacts
+    ) -> None:
+        self._transport = transport
+        self._datasets = datasets
+        self._methods = methods
+        self._artifacts = artifacts
+
+    def request(
+        self,
+        *,
+        artifact: str,
+        dataset: str,
+        method: str,
+        name: str | None = None,
+        method_version: int | None = None,
+        fewshot_dataset: str | None = None,
+        column_mapping: Mapping[str, str] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """The body that ``plan`` and ``start`` send, with names replaced by ids.
+
+        ``column_mapping`` goes from a column that the method reads to the dataset's column. ``options`` are
+        those of the API: limit, batch_size, concurrency, num_fewshot, generation_kwargs, on_failure,
+        max_retries, serving.
+        """
+        body: dict[str, Any] = {
+            "artifact_id": self._artifacts.get(artifact).id,
+            "dataset_id": self._datasets.get(dataset).id,
+            "method_id": self._methods.get(method).id,
+            "column_mapping": dict(column_mapping or {}),
+            "options": dict(options or {}),
+        }
+        if fewshot_dataset is not None:
+            body["fewshot_dataset_id"] = self._datasets.get(fewshot_dataset).id
+        optional = {"name": name, "method_version": method_version}
+        body.update({key: value for key, value in optional.items() if value is not None})
+        return body
+
+    def plan(self, **request: Any) -> Plan:
+        """What a run would be, after all checks; takes what ``request`` takes and starts nothing."""
+        body = self.request(**request)
+        return self._transport.post("/v1/evaluations/plan", Plan, body=body, repeatable=True)
+
+    def start(self, *, idempotency_key: str | None = None, **request: Any) -> Run:
+        """Check, freeze the plan and queue the run; takes what ``request`` takes.
+
+        A second call with the same ``idempotency_key`` gives the same run. Without one, a new key is made
+        for this call, so that its own repetitions cannot start a second run.
+        """
+        body = self.request(**request)
+        key = idempotency_key or uuid.uuid4().hex
+        return self._transport.post("/v1/evaluations", Run, body=body, idempotency_key=key)
+
+    def list(
+        self, *, state: str | None = None, dataset: str | None = None, limit: int | None = None
+    ) -> Iterator[Run]:
+        """Runs, newest first."""
+        dataset_id = None if dataset is None else self._datasets.get(dataset).id
+        query = {"state": state, "dataset_id": dataset_id}
+        return self._transport.pages("/v1/evaluations", Run, query=query, limit=limit)
+
+    def get(self, reference: str) -> Run:
+        """The run with that id or name. Raises RequestRefused where several runs have the name."""
+        return resolve(
+            reference,
+            prefix="run",
+            by_id=lambda id_: self._transport.get(f"/v1/evaluations/{id_}", Run),
+            by_name=lambda name: only_one(
+                (run for run in self.list() if run.name == name),
+                kind="run",
+                name=name,
+                listing="assay run list",
+            ),
+        )
+
+    def cancel(self, reference: str) -> Run:
+        """End a run; its finished samples stay."""
+        return self._transport.post(f"/v1/evaluations/{self.get(reference).id}/cancel", Run)
+
+    def resume(self, reference: str) -> Run:
+        """Queue a failed or cancelled run again; its finished samples are not asked a second time."""
+        return self._transport.post(f"/v1/evaluations/{self.get(reference).id}/resume", Run)
+
+    def samples(self, run_id: str, *, limit: int | None = None) -> Iterator[Sample]:
+        """What was asked and answered, in the order in which the samples finished."""
+        return self._transport.pages(f"/v1/evaluations/{run_id}/samples", Sample, limit=limit)
+
+    def metrics(self, run_id: str) -> RunMetrics:
+        """The run's metrics, so far or final."""
+        return self._transport.get(f"/v1/metrics/runs/{run_id}", RunMetrics)
+
+    def scored_samples(
+        self, run_id: str, *, metric: str | None = None, correct: bool | None = None, limit: int | None = None
+    ) -> Iterator[ScoredSample]:
+        """Samples with their values; with ``metric`` and ``correct`` only those it counts right or wrong."""
+        query = {"metric": metric, "correct": None if correct is None else str(correct).lower()}
+        return self._transport.pages(
+            f"/v1/metrics/runs/{run_id}/samples", ScoredSample, query=query, limit=limit
+        )
