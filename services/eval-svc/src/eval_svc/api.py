@@ -218,13 +218,14 @@ async def start_evaluation(
 @router.get("/evaluations", tags=["evaluations"])
 async def list_evaluations(
     service: Service,
+    name: str | None = None,
     state: RunState | None = None,
     dataset_id: str | None = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> RunPage:
     """Runs, newest first."""
-    page = await service.runs(state=state, dataset_id=dataset_id, cursor=cursor, limit=limit)
+    page = await service.runs(name=name, state=state, dataset_id=dataset_id, cursor=cursor, limit=limit)
     return RunPage(items=[_run(item) for item in page.items], next_cursor=page.next_cursor)
 
 

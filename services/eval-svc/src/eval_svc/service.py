@@ -169,10 +169,18 @@ class EvaluationService:
         return found
 
     async def runs(
-        self, *, state: RunState | None, dataset_id: str | None, cursor: str | None, limit: int
+        self,
+        *,
+        name: str | None,
+        state: RunState | None,
+        dataset_id: str | None,
+        cursor: str | None,
+        limit: int,
     ) -> Page:
-        """Runs, newest first."""
+        """Runs, newest first; names of runs need not be unique."""
         query: dict[str, str] = {}
+        if name is not None:
+            query["name"] = name
         if state is not None:
             query["state"] = state.value
         if dataset_id is not None:

