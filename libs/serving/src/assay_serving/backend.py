@@ -1,0 +1,110 @@
+"""What a backend must bring: preparing an artifact, launching an engine, and talking to it."""
+
+import asyncio
+import contextlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+from assay_serving.errors import EngineDied, EngineError, ServingError
+from assay_serving.types import (
+    AdapterDescription,
+    Capabilities,
+    GenerateRequest,
+    GenerateResult,
+    Provenance,
+    ProvisionSpec,
+    ScoreRequest,
+    ScoreResult,
+)
+
+# A dying process closes its sockets before its parent can see the exit status.
+_EXIT_GRACE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedArtifact:
+    """A local file ready to load. `source_sha256` is set where the file was made from another one."""
+
+    path: Path
+    sha256: str
+    source_sha256: str = ""
+    quantization: str = ""
+
+
+class Engine(ABC):
+    """One running engine. All coroutines may be called concurrently; a cancelled one stops its work there."""
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What this engine can do with its settings."""
+
+    @property
+    @abstractmethod
+    def provenance(self) -> Provenance:
+        """What runs; complete after `warm_up`."""
+
+    @property
+    @abstractmethod
+    def process_id(self) -> int:
+        """Root of the engine's process tree; 0 where it runs elsewhere."""
+
+    @abstractmethod
+    async def warm_up(self) -> None:
+        """Make one real completion; raises a ServingError where that fails."""
+
+    @abstractmethod
+    async def generate(self, request: GenerateRequest, *, received_mono_ns: int) -> GenerateResult:
+        """Answer one validated request; raises `EngineDied` (see `connection_lost`) when the engine dies."""
+
+    @abstractmethod
+    async def score(self, request: ScoreRequest, *, received_mono_ns: int) -> ScoreResult:
+        """Score one validated request; never called where the capability is refused."""
+
+    @abstractmethod
+    async def wait_dead(self) -> str:
+        """Return a sentence on the engine's end once it has ended; never returns while it lives."""
+
+    @abstractmethod
+    def log_tail(self) -> str:
+        """The end of the engine's log; may be empty."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """End the engine and all that belongs to it. Idempotent; must not fail."""
+
+    async def connection_lost(self, error: Exception, *, tokens_before_error: int = 0) -> ServingError:
+        """The right error for a broken connection: the engine died, or it only broke off this answer."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_EXIT_GRACE_SECONDS):
+                end = await self.wait_dead()
+                return EngineDied(end, engine_detail=self.log_tail(), tokens_before_error=tokens_before_error)
+        return EngineError(str(error), retryable=True, tokens_before_error=tokens_before_error)
+
+
+class ServingBackend(ABC):
+    """What an adapter runs engines on."""
+
+    @abstractmethod
+    async def describe(self) -> AdapterDescription:
+        """What this backend can run, now; cheap and without side effects."""
+
+    @abstractmethod
+    def check(self, spec: ProvisionSpec) -> None:
+        """Refuse by a ServingError what cannot work, before anything is started; must not block."""
+
+    @abstractmethod
+    async def prepare(self, spec: ProvisionSpec) -> PreparedArtifact:
+        """Bring the artifact to a local file, checked and converted; must not block the event loop.
+
+        Raises:
+            ArtifactNotFound, ArtifactMismatch: see there.
+        """
+
+    @abstractmethod
+    async def launch(self, spec: ProvisionSpec, prepared: PreparedArtifact, *, instance_id: str) -> Engine:
+        """Start an engine and return once it answers.
+
+        When it fails or is cancelled it must leave nothing running. Raises StartFailed with the log's end.
+        """
