@@ -58,14 +58,15 @@ class ModuleScanner:
         """Collect a parsed file's facts, following imports of other task files."""
         packages: set[str] = set()
         hub_at_import = any(_calls_hub(node) for node in tree.body if not isinstance(node, _DEFINITIONS))
-        for module in _imports(tree.body):
-            local = self._local(module, path)
-            if local is not None:
-                facts = self._scan(local)
+        for names in _imports(tree.body):
+            found = [local for name in names if (local := self._local(name, path)) is not None]
+            if not found:
+                packages.add(names[0].partition(".")[0])
+            # The function that older versions of datasets had for loading a metric from the hub.
+            hub_at_import |= "datasets.load_metric" in names
+            for facts in map(self._scan, found):
                 packages |= facts.packages
                 hub_at_import |= facts.hub_at_import
-            else:
-                packages.add(module.partition(".")[0])
         return ModuleFacts(
             packages=frozenset(packages - set(sys.stdlib_module_names) - {"", "lm_eval"}),
             hub_functions=_hub_functions(tree),
@@ -84,13 +85,23 @@ class ModuleScanner:
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
-def _imports(body: list[ast.stmt]) -> Iterator[str]:
-    """Yield the modules that a file imports unconditionally (`try` and `if` guard optional ones)."""
+def _imports(body: list[ast.stmt]) -> Iterator[list[str]]:
+    """Yield what importing a file needs, each as the module and, deeper, the names taken from it.
+
+    What stands under `if`, or under a `try` that goes on without it, is optional and left out.
+    """
     for node in body:
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from ([alias.name] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module
+            yield [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Try) and any(_raises(handler) for handler in node.handlers):
+            yield from _imports(node.body)
+
+
+def _raises(handler: ast.ExceptHandler) -> bool:
+    """Whether a failed import is reported as an error instead of being lived with."""
+    return any(isinstance(node, ast.Raise) for node in ast.walk(handler))
 
 
 def _calls_hub(tree: ast.AST) -> bool:

@@ -108,8 +108,9 @@ def build_builtin(name: str, yaml_path: Path, *, options: TaskOptions, rows: Row
     path = PACKAGE_ROOT / yaml_path
     try:
         config: dict[str, Any] = copy.deepcopy(load_yaml(path, resolve_func=True))
-    except ImportError as error:
-        reason = f"it needs a Python package that is not installed here ({error})"
+    except (ImportError, SystemExit) as error:
+        # Some tasks end the program where a tool of theirs is missing.
+        reason = f"it needs something that is not installed here ({error})"
         raise TaskRefused(task=name, reason=reason) from error
     for key in ("tag", "group", "task_list", "dataset_kwargs", "custom_dataset"):
         config.pop(key, None)

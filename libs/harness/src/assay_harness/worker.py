@@ -4,6 +4,7 @@ import importlib
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -35,7 +36,7 @@ def serve(connection: Connection, working_directory: str) -> None:
     """Answer calls `(method name, arguments)` until the other end closes."""
     # Ctrl-C reaches the whole terminal group; the parent decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(working_directory,), daemon=True).start()
     # Does nothing new in a copy of the prepared fork server; needed where that was started without us.
     isolate_environment()
     os.chdir(working_directory)
@@ -64,11 +65,12 @@ def _answer(method: Callable[..., Any], arguments: tuple[Any, ...]) -> Reply:
         return Reply(error=HarnessFailed(problem, traceback_text=traceback.format_exc()))
 
 
-def _end_with_parent() -> None:
-    """Leave at once when the parent is gone, however it went; there is nothing to save."""
+def _end_with_parent(working_directory: str) -> None:
+    """Leave at once when the parent is gone, however it went; its temporary directory is all there is."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
+        shutil.rmtree(working_directory, ignore_errors=True)
         os._exit(1)
 
 
