@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -44,6 +45,9 @@ def serve(connection: Connection, working_directory: str) -> None:
     sys.stdout.flush()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+    # By itself tqdm makes a semaphore between processes, which a killed process leaves behind.
+    importlib.import_module("tqdm").tqdm.set_lock(threading.RLock())
     session = _Session()
     while True:
         try:
