@@ -29,6 +29,8 @@ $(VENV)/.uv-$(UV_VERSION):
 $(SETUP): $(VENV)/.uv-$(UV_VERSION) requirements.lock pyproject.toml $(PROJECTS)
 	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps $(addprefix -e ,$(MEMBERS))
+	@echo "building the index of lm-eval's tasks (half a minute, once per version)"
+	@$(BIN)/python -c "from assay_harness.index import load_task_index; load_task_index()"
 	@touch $@
 
 lock: $(VENV)/.uv-$(UV_VERSION) ## Resolve the dependencies again into requirements.lock

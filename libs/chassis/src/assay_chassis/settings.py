@@ -10,7 +10,9 @@ class ServiceSettings(BaseSettings):
     """Environment variables with the prefix ``ASSAY_``.
 
     Attributes:
-        home: directory for caches and logs.
+        home: directory for this platform's caches and logs.
+        cache_dir: directory for what several platforms of one user share; the user's cache directory if not
+            set.
         nats_url: NATS server, ``nats://host:port``.
         mongo_uri: MongoDB connection string.
         internal_key: secret that the gateway and the services show each other.
@@ -22,6 +24,7 @@ class ServiceSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="ASSAY_", extra="ignore", frozen=True)
 
     home: Path = Path(".assay")
+    cache_dir: Path | None = None
     nats_url: str = "nats://127.0.0.1:4222"
     mongo_uri: str = "mongodb://127.0.0.1:27017/?retryWrites=false"
     internal_key: SecretStr

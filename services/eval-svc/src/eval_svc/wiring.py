@@ -53,7 +53,7 @@ async def open_parts(settings: Settings, infrastructure: Infrastructure) -> Asyn
     ):
         store = await EvalStore.open(infrastructure.store)
         # Building the index takes half a minute on a new machine; nobody waits for it before it is needed.
-        index = asyncio.ensure_future(asyncio.to_thread(load_task_index, settings.home / "cache"))
+        index = asyncio.ensure_future(asyncio.to_thread(load_task_index, settings.cache_dir))
         planner = Planner(
             datasets=datasets, methods=methods, fleet=fleet, cache=settings.snapshot_cache, index=index
         )
