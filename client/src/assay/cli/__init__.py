@@ -1,0 +1,5 @@
+"""The ``assay`` command."""
+
+from assay.cli.application import main
+
+__all__ = ["main"]

@@ -1,0 +1,249 @@
+"""``assay run``."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from assay.cli import run_options as given
+from assay.cli.session import JsonOption, Session, assignments, connected, examples, session_of
+from assay.client import AssayClient
+from assay.errors import NotFound, RunDisappointed
+from assay.models import Run, RunMetrics
+from assay.progress import RunProgress
+from assay.rendering.listings import plan_card, run_card, run_table, sample_table
+from assay.rendering.report import metrics_report
+
+app = typer.Typer(help="Runs: one artifact on one dataset by one method.", no_args_is_help=True)
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Name or id.", show_default=False)]
+WaitOption = Annotated[bool, typer.Option("--wait", help="Wait for the end and show the metrics.")]
+LimitOption = Annotated[int, typer.Option(help="At most this many.", min=1)]
+
+
+@app.command(
+    "plan", epilog=examples("assay run plan --artifact base --dataset capitals --method capitals-qa")
+)
+def plan(
+    context: typer.Context,
+    artifact: given.ArtifactOption,
+    dataset: given.DatasetOption,
+    method: given.MethodOption,
+    method_version: given.MethodVersionOption = None,
+    fewshot_dataset: given.FewshotDatasetOption = None,
+    column_map: given.MapOption = None,
+    limit: given.LimitOption = None,
+    batch_size: given.BatchSizeOption = 1,
+    concurrency: given.ConcurrencyOption = 1,
+    num_fewshot: given.NumFewshotOption = None,
+    generation: given.GenerationOption = None,
+    on_failure: given.OnFailureOption = "score_zero",
+    max_retries: given.MaxRetriesOption = 3,
+    cpus: given.CpusOption = None,
+    memory_gib: given.MemoryOption = None,
+    accelerators: given.AcceleratorsOption = None,
+    max_context_tokens: given.ContextOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a run and show what it would be, without starting it."""
+    session = session_of(context, as_json=as_json)
+    options = given.run_options(
+        limit=limit,
+        batch_size=batch_size,
+        concurrency=concurrency,
+        num_fewshot=num_fewshot,
+        generation=generation,
+        on_failure=on_failure,
+        max_retries=max_retries,
+        cpus=cpus,
+        memory_gib=memory_gib,
+        accelerators=accelerators,
+        max_context_tokens=max_context_tokens,
+    )
+    with connected(session) as client:
+        effective = client.runs.plan(
+            artifact=artifact,
+            dataset=dataset,
+            method=method,
+            method_version=method_version,
+            fewshot_dataset=fewshot_dataset,
+            column_mapping=assignments(column_map or (), option="--map"),
+            options=options,
+        )
+    session.show(effective, lambda: plan_card(effective))
+
+
+@app.command(
+    "start",
+    epilog=examples(
+        "assay run start --artifact base --dataset capitals --method capitals-qa --wait",
+        "assay run start --artifact base --dataset gsm8k-test --method gsm8k "
+        "--fewshot-dataset gsm8k-train --limit 20 --concurrency 4",
+    ),
+)
+def start(
+    context: typer.Context,
+    artifact: given.ArtifactOption,
+    dataset: given.DatasetOption,
+    method: given.MethodOption,
+    name: given.NameOption = None,
+    method_version: given.MethodVersionOption = None,
+    fewshot_dataset: given.FewshotDatasetOption = None,
+    column_map: given.MapOption = None,
+    limit: given.LimitOption = None,
+    batch_size: given.BatchSizeOption = 1,
+    concurrency: given.ConcurrencyOption = 1,
+    num_fewshot: given.NumFewshotOption = None,
+    generation: given.GenerationOption = None,
+    on_failure: given.OnFailureOption = "score_zero",
+    max_retries: given.MaxRetriesOption = 3,
+    cpus: given.CpusOption = None,
+    memory_gib: given.MemoryOption = None,
+    accelerators: given.AcceleratorsOption = None,
+    max_context_tokens: given.ContextOption = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="The same key gives the same run, however often it is sent.")
+    ] = None,
+    wait: WaitOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a run, freeze its plan and queue it."""
+    session = session_of(context, as_json=as_json)
+    options = given.run_options(
+        limit=limit,
+        batch_size=batch_size,
+        concurrency=concurrency,
+        num_fewshot=num_fewshot,
+        generation=generation,
+        on_failure=on_failure,
+        max_retries=max_retries,
+        cpus=cpus,
+        memory_gib=memory_gib,
+        accelerators=accelerators,
+        max_context_tokens=max_context_tokens,
+    )
+    with connected(session) as client:
+        run = client.runs.start(
+            idempotency_key=idempotency_key,
+            artifact=artifact,
+            dataset=dataset,
+            method=method,
+            name=name,
+            method_version=method_version,
+            fewshot_dataset=fewshot_dataset,
+            column_mapping=assignments(column_map or (), option="--map"),
+            options=options,
+        )
+        _show_queued_or_wait(client, session, run, wait=wait)
+
+
+@app.command("list")
+def list_runs(
+    context: typer.Context,
+    state: Annotated[
+        str | None,
+        typer.Option(help="Only runs in this state, such as Running, Succeeded or Failed."),
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only runs on this dataset: name or id.")] = None,
+    limit: LimitOption = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List runs, newest first."""
+    session = session_of(context, as_json=as_json)
+    with connected(session) as client:
+        found = list(client.runs.list(state=state, dataset=dataset, limit=limit))
+    session.show({"items": found}, lambda: run_table(found))
+
+
+@app.command("show")
+def show(context: typer.Context, run: RunArgument, as_json: JsonOption = False) -> None:
+    """Show a run with its plan and its metrics, so far or final."""
+    session = session_of(context, as_json=as_json)
+    with connected(session) as client:
+        found = client.runs.get(run)
+        metrics = _metrics(client, found)
+    _show_run(session, found, metrics, with_plan=True)
+
+
+@app.command("watch")
+def watch(context: typer.Context, run: RunArgument, as_json: JsonOption = False) -> None:
+    """Watch a run until it is over, then show its metrics. Ctrl-C stops watching, not the run."""
+    session = session_of(context, as_json=as_json)
+    with connected(session) as client:
+        _wait(client, session, client.runs.get(run))
+
+
+@app.command("cancel")
+def cancel(context: typer.Context, run: RunArgument, as_json: JsonOption = False) -> None:
+    """Cancel a run; its finished samples stay, and `assay run resume` goes on from there."""
+    session = session_of(context, as_json=as_json)
+    with connected(session) as client:
+        found = client.runs.cancel(run)
+    session.show(found, lambda: run_table([found]))
+
+
+@app.command("resume")
+def resume(
+    context: typer.Context, run: RunArgument, wait: WaitOption = False, as_json: JsonOption = False
+) -> None:
+    """Queue a failed or cancelled run again; its finished samples are kept."""
+    session = session_of(context, as_json=as_json)
+    with connected(session) as client:
+        _show_queued_or_wait(client, session, client.runs.resume(run), wait=wait)
+
+
+@app.command("samples")
+def samples(
+    context: typer.Context, run: RunArgument, limit: LimitOption = 20, as_json: JsonOption = False
+) -> None:
+    """Show what a run asked and what came back, in the order in which the samples finished."""
+    session = session_of(context, as_json=as_json)
+    with connected(session) as client:
+        found = list(client.runs.samples(client.runs.get(run).id, limit=limit))
+    session.show({"items": found}, lambda: sample_table(found))
+
+
+def _show_queued_or_wait(client: AssayClient, session: Session, run: Run, *, wait: bool) -> None:
+    if wait:
+        _wait(client, session, run)
+        return
+    session.show(run, lambda: run_table([run]))
+    session.say(f"Follow it with: assay run watch {run.id}")
+
+
+def _wait(client: AssayClient, session: Session, run: Run) -> None:
+    """Wait with a progress bar, then show. Raises RunDisappointed unless the run succeeds."""
+    try:
+        with RunProgress(session.messages, label=run.name) as progress:
+            run = client.wait_run(run.id, progress)
+    except KeyboardInterrupt:
+        session.say(
+            f"Stopped watching. The run goes on: `assay run watch {run.id}` shows it again, "
+            f"`assay run cancel {run.id}` ends it."
+        )
+        raise
+    _show_run(session, run, _metrics(client, run), with_plan=False)
+    if run.state != "Succeeded":
+        reason = f": {run.error.code}: {run.error.message}" if run.error is not None else ""
+        raise RunDisappointed(f"run {run.id} is {run.state}{reason}")
+
+
+def _metrics(client: AssayClient, run: Run) -> RunMetrics | None:
+    """The metrics of a run; ``None`` before its first sample was scored."""
+    try:
+        return client.runs.metrics(run.id)
+    except NotFound:
+        return None
+
+
+def _show_run(session: Session, run: Run, metrics: RunMetrics | None, *, with_plan: bool) -> None:
+    document: dict[str, Any] = {"run": run, "metrics": metrics}
+
+    def rendered() -> RenderableType:
+        parts: list[RenderableType] = [run_card(run) if with_plan else run_table([run])]
+        if metrics is not None:
+            parts += [Text(""), metrics_report(metrics)]
+        return Group(*parts)
+
+    session.show(document, rendered)

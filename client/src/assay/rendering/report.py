@@ -1,0 +1,24 @@
+"""The metrics of one run as text."""
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from assay.models import RunMetrics
+from assay.rendering.quality import quality_table
+from assay.rendering.runtime import runtime_table
+
+
+def metrics_report(metrics: RunMetrics) -> RenderableType:
+    """Quality and runtime metrics of a run."""
+    if metrics.state == "failed":
+        reason = (metrics.error or {}).get("message", "the reason is not known")
+        return Text(f"scoring failed: {reason}", style="red")
+    failed = f", {metrics.samples_failed} failed" if metrics.samples_failed else ""
+    if failed and metrics.failure_policy:
+        failed += f" (failed samples: {metrics.failure_policy})"
+    so_far = "" if metrics.state == "final" else " (so far)"
+    return Group(
+        Text(f"{metrics.samples_scored} samples scored{so_far}{failed}"),
+        quality_table(metrics),
+        runtime_table(metrics),
+    )
