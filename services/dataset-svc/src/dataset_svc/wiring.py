@@ -1,0 +1,70 @@
+"""Builds dataset-svc: reads nothing from the environment, opens everything in the application's lifespan."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from assay_chassis.errors import Unavailable
+from assay_chassis.infrastructure import Infrastructure, open_infrastructure
+from assay_chassis.telemetry import Telemetry
+from assay_chassis.web import create_web_app
+from dataset_svc.api import router
+from dataset_svc.jsonl import Limits
+from dataset_svc.service import DatasetService
+from dataset_svc.settings import Settings
+from dataset_svc.store import open_dataset_store
+
+SERVICE_NAME = "dataset-svc"
+VERSION = "0.1.0"
+DESCRIPTION = (
+    "Datasets and their immutable, content-addressed snapshots. Errors are RFC 9457 problem details."
+)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application; its lifespan connects to the store and the bus."""
+    telemetry = Telemetry(service_name=SERVICE_NAME, otlp_endpoint=settings.otlp_endpoint)
+    opened: list[Infrastructure] = []
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_infrastructure(
+            settings, service_name=SERVICE_NAME, telemetry=telemetry
+        ) as infrastructure:
+            store = await open_dataset_store(infrastructure, cache=settings.home / "cache" / "snapshots")
+            app.state.service = DatasetService(
+                store=store,
+                limits=Limits(
+                    line_bytes=settings.max_line_bytes,
+                    nesting=settings.max_nesting,
+                    columns=settings.max_columns,
+                ),
+                max_upload_bytes=settings.max_upload_bytes,
+                concurrent_ingests=settings.concurrent_ingests,
+                workspace=settings.home / "uploads",
+            )
+            opened.append(infrastructure)
+            try:
+                yield
+            finally:
+                opened.clear()
+        telemetry.close()
+
+    async def readiness() -> Mapping[str, Any]:
+        if not opened:
+            raise Unavailable("dataset-svc is starting")
+        return await opened[0].readiness()
+
+    return create_web_app(
+        name="dataset",
+        title="Assay datasets",
+        description=DESCRIPTION,
+        version=VERSION,
+        routers=[router],
+        internal_key=settings.internal_key.get_secret_value(),
+        telemetry=telemetry,
+        lifespan=lifespan,
+        readiness=readiness,
+    )
