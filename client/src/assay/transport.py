@@ -23,7 +23,8 @@ RETRY_DELAYS_S = (0.2, 0.5, 1.0, 2.0, 4.0)
 UPLOAD_CHUNK_BYTES = 256 * 1024
 PAGE_SIZE = 200
 
-_TIMEOUT = httpx.Timeout(60.0, connect=5.0)
+# A plan renders every row before it is answered, which takes a while on a busy machine.
+_TIMEOUT = httpx.Timeout(180.0, connect=5.0)
 # The platform reads the whole upload before it answers.
 _UPLOAD_TIMEOUT = httpx.Timeout(600.0, connect=5.0)
 _TRY_AGAIN = frozenset({429, 502, 503, 504})

@@ -20,7 +20,7 @@ EXIT_CODES = (
 
 app = typer.Typer(
     name="assay",
-    epilog="\n\n".join(
+    epilog="\n".join(
         (
             examples(
                 "assay demo",

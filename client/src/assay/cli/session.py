@@ -43,6 +43,7 @@ class Session:
         as_json: whether stdout carries JSON alone.
         out: tables, on stdout.
         messages: progress and remarks, on stderr.
+        document_shown: whether stdout has its one JSON document.
     """
 
     url: str | None = None
@@ -50,11 +51,13 @@ class Session:
     as_json: bool = False
     out: Console = field(default_factory=lambda: open_console(stderr=False))
     messages: Console = field(default_factory=lambda: open_console(stderr=True))
+    document_shown: bool = False
 
     def show(self, document: Any, rendered: Callable[[], RenderableType]) -> None:
         """Print the document as JSON, or what ``rendered`` makes of it."""
         if self.as_json:
             print(json.dumps(_plain(document), indent=2, ensure_ascii=False), flush=True)
+            self.document_shown = True
         else:
             self.out.print(rendered())
 
@@ -64,7 +67,7 @@ class Session:
 
     def report(self, error: AssayError) -> None:
         """Say what went wrong on stderr; with ``--json``, also as an object on stdout."""
-        if self.as_json:
+        if self.as_json and not self.document_shown:
             document = {
                 "error": {
                     "message": error.message,
@@ -106,8 +109,7 @@ def assignments(texts: Sequence[str], *, option: str) -> dict[str, str]:
 
 def examples(*lines: str) -> str:
     """The examples at the end of a command's help."""
-    # The help keeps a line end only where a paragraph ends.
-    return "\n\n".join(["Examples:", *(f"  {line}" for line in lines)])
+    return "\n".join(["Examples:", *(f"  {line}" for line in lines)])
 
 
 def _plain(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """Runtime metrics as text, for one run and for two."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -123,7 +124,8 @@ def _absence(metric: str, details: Mapping[str, Any]) -> str:
 def _reason(metric: str, details: Mapping[str, Any]) -> str:
     given = (details.get("null_reasons") or {}).get(metric)
     if given:
-        return str(given)
+        # The value's own column says these words already.
+        return re.sub(r"^not (measured|applicable): ", "", str(given))
     if metric in {"power", "tokensPerWatt"}:
         return "; ".join((details.get("power") or {}).get("reasons") or ())
     return ""
