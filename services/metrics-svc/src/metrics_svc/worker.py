@@ -12,10 +12,9 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,10 +38,13 @@ from metrics_svc.domain.runs import (
     read_plan,
     read_telemetry,
 )
+from metrics_svc.domain.runs import (
+    now as timestamp,
+)
 from metrics_svc.domain.samples import ScoredSample, read_records
 from metrics_svc.domain.scoring import FailedBy, has_work
 from metrics_svc.errors import Unscorable
-from metrics_svc.service.runs import Wakeup
+from metrics_svc.service.runs import Wakeup, wait_for
 from metrics_svc.settings import Settings
 from metrics_svc.store import MetricsStore
 
@@ -71,40 +73,43 @@ class Scorer:
         self._parts = parts
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._is_short_of_slots = False
 
     async def run(self) -> None:
         """Score until cancelled; then give the leases back."""
         try:
             while True:
+                wakeup = self._parts.wakeup.next
                 try:
                     await self._take_runs()
                 except Unavailable as error:
                     logger.warning("scorer waits: %s", error)
-                await self._parts.wakeup.wait(self._parts.settings.scoring_sweep_s)
+                except Exception:
+                    # Whatever it was, runs that nobody scores would be worse.
+                    logger.exception("scorer could not look for runs")
+                await wait_for(wakeup, seconds=self._parts.settings.scoring_sweep_s)
         finally:
             for task in self._running.values():
                 task.cancel()
             await asyncio.gather(*self._running.values(), return_exceptions=True)
 
     async def _take_runs(self) -> None:
-        free = self._parts.settings.scoring_slots - len(self._running)
-        if free <= 0:
-            return
         scorings = self._parts.store.scorings
-        for scoring in await scorings.find_many({"active": True}, order_by="sort_key", limit=200):
-            if free == 0:
-                return
-            run_id = scoring["_id"]
-            if run_id in self._running or not has_work(scoring, now=time.time()) or not is_free(scoring):
-                continue
+        waiting = [
+            scoring
+            for scoring in await scorings.find_many({"active": True}, order_by="sort_key", limit=200)
+            if scoring["_id"] not in self._running and has_work(scoring, now=time.time()) and is_free(scoring)
+        ]
+        for scoring in waiting:
+            if len(self._running) >= self._parts.settings.scoring_slots:
+                break
             duration = self._parts.settings.scoring_lease_s
             lease = await acquire(scorings, scoring, owner=self._owner, duration=duration)
-            if lease is None:
-                continue
-            free -= 1
-            task = asyncio.create_task(self._score(lease))
-            self._running[run_id] = task
-            task.add_done_callback(partial(self._done, run_id))
+            if lease is not None:
+                task = asyncio.create_task(self._score(lease))
+                self._running[lease.document_id] = task
+                task.add_done_callback(partial(self._done, lease.document_id))
+        self._is_short_of_slots = any(scoring["_id"] not in self._running for scoring in waiting)
 
     def _done(self, run_id: str, _: "asyncio.Task[None]") -> None:
         self._running.pop(run_id, None)
@@ -118,13 +123,16 @@ class Scorer:
         except Unavailable as error:
             logger.warning("scoring of %s waits: %s", lease.document_id, error)
             await asyncio.sleep(self._parts.settings.scoring_sweep_s)
+        except Exception:
+            logger.exception("scoring of %s ended unexpectedly", lease.document_id)
         finally:
             with suppress(Unavailable):
                 await lease.release()
 
     async def _beside_heartbeat(self, lease: Lease) -> None:
         """Score while the lease is renewed; stop when it is lost."""
-        working = asyncio.create_task(RunScoring(self._parts, lease=lease).attempt())
+        scoring = RunScoring(self._parts, lease=lease, is_slot_wanted=lambda: self._is_short_of_slots)
+        working = asyncio.create_task(scoring.attempt())
         beating = asyncio.create_task(_renew(lease))
         try:
             done, _ = await asyncio.wait((working, beating), return_when=asyncio.FIRST_COMPLETED)
@@ -143,11 +151,19 @@ async def _renew(lease: Lease) -> None:
 
 
 class RunScoring:
-    """One attempt at scoring one run, under a lease."""
+    """One attempt at scoring one run, under a lease.
 
-    def __init__(self, parts: ScorerParts, *, lease: Lease) -> None:
+    Args:
+        parts: what it works with.
+        lease: on the run's document.
+        is_slot_wanted: whether another run waits for a slot; this one then gives its up instead of waiting
+            for new blocks.
+    """
+
+    def __init__(self, parts: ScorerParts, *, lease: Lease, is_slot_wanted: Callable[[], bool]) -> None:
         self._parts = parts
         self._lease = lease
+        self._is_slot_wanted = is_slot_wanted
         self._run_id = lease.document_id
         self._log = parts.store.scored_log(self._run_id)
 
@@ -206,20 +222,23 @@ class RunScoring:
         settings = self._parts.settings
         idle_since = time.monotonic()
         while True:
+            wakeup = self._parts.wakeup.next
             scoring = await self._document()
             if progress.blocks < scoring["known_blocks"]:
                 while progress.blocks < scoring["known_blocks"]:
                     await self._score_block(progress, harness)
-                    await self._report(progress, due=progress.blocks == scoring["known_blocks"])
+                    await self._report(progress)
                 idle_since = time.monotonic()
-            elif scoring["final_blocks"] is not None:
+                continue
+            if scoring["final_blocks"] is not None:
                 await self._finish(progress, harness, scoring)
                 return
-            elif time.monotonic() - idle_since > settings.scoring_idle_s:
-                await self._report(progress, due=True)
+            if self._is_slot_wanted() or time.monotonic() - idle_since > settings.scoring_idle_s:
+                await self._report(progress, at_once=True)
                 return
-            else:
-                await self._parts.wakeup.wait(settings.scoring_sweep_s)
+            if progress.reported_blocks < progress.blocks:
+                await self._report(progress)
+            await wait_for(wakeup, seconds=settings.scoring_sweep_s)
 
     async def _document(self) -> Document:
         scoring = await self._parts.store.scorings.get(self._run_id)
@@ -238,12 +257,13 @@ class RunScoring:
         await self._log.put(number, samples)
         progress.add(samples)
 
-    async def _report(self, progress: ScoringProgress, *, due: bool) -> None:
-        """Tell how far scoring is; the metrics so far when they are ``due``, at most once per interval."""
+    async def _report(self, progress: ScoringProgress, *, at_once: bool = False) -> None:
+        """Tell how far scoring is, and, once per interval or ``at_once``, the metrics so far."""
         fields: dict[str, Any] = {"scored_blocks": progress.blocks, "attempts": 0}
         now = time.monotonic()
-        if due and now - progress.reported_at >= self._parts.settings.live_interval_s:
+        if at_once or now - progress.reported_at >= self._parts.settings.live_interval_s:
             progress.reported_at = now
+            progress.reported_blocks = progress.blocks
             live = await asyncio.to_thread(progress.live, self._run_id)
             fields["metrics"] = live.model_dump_json()
         await self._lease.write(Change(set=fields, bump=False), guard=STILL_WANTED)
@@ -265,7 +285,7 @@ class RunScoring:
                 "not_finite": aggregate.not_finite,
                 "runtime": runtime.metrics,
                 "runtime_details": runtime.details,
-                "finished_at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+                "finished_at": timestamp(),
             }
         )
         event = RunScored(

@@ -15,7 +15,6 @@ from metrics_svc.errors import NotComparable
 
 WEAK_RULE = "weak rule: difference within the baseline's stderr; it ignores the pairing and proves nothing"
 PAIRED_BY = "doc_hash,prompt_hash,target_hash"
-COMPARED_METRICS = tuple(name for name in RUNTIME_METRICS if name != "requestsPerSecond")
 
 
 class Flip(StrEnum):
@@ -203,9 +202,7 @@ def compare(baseline: Evidence, candidate: Evidence) -> ComparisonOutcome:
         ),
         warnings=warnings,
         quality=quality,
-        runtime=[
-            _compare_runtime(metric, baseline.metrics, candidate.metrics) for metric in COMPARED_METRICS
-        ],
+        runtime=[_compare_runtime(metric, baseline.metrics, candidate.metrics) for metric in RUNTIME_METRICS],
     )
     names = [compared.metric for compared in quality]
     pairs = ((baseline.items[first], candidate.items[second]) for first, second in pairing.pairs)

@@ -22,6 +22,7 @@ class ScoringProgress:
         blocks: blocks taken in, from number 0 on.
         tally: times of all requests.
         reported_at: when the live metrics were last written, on the monotonic clock.
+        reported_blocks: how many blocks they covered.
     """
 
     def __init__(self, *, subject: RunSubject, plan: RunPlan, facts: TaskFacts) -> None:
@@ -29,6 +30,7 @@ class ScoringProgress:
         self.tally = RuntimeTally()
         self.blocks = 0
         self.reported_at = float("-inf")
+        self.reported_blocks = 0
         self._subject = subject
         self._directions = facts.higher_is_better
         self._scores: dict[int, DocumentScore] = {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -12,6 +13,11 @@ from assay_harness.spec import Recipe, TaskOptions
 from metrics_svc.domain.runtime import InstanceTelemetry, RuntimeDetails
 from metrics_svc.domain.samples import ScoredSample
 from metrics_svc.errors import Unscorable
+
+
+def now() -> str:
+    """The time, RFC 3339, UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class ScoringState(StrEnum):
@@ -239,7 +245,11 @@ def complete_scores(
     if not scores:
         raise Unscorable("nothing-scored", f"none of the {len(missing)} samples has a response")
     ordered = [scores[index] for index in sorted(scores)]
-    numeric = [key for key in ordered[0].values if all(key in score.numbers for score in ordered)]
+    numeric = [
+        key
+        for key in ordered[0].values
+        if all(isinstance(score.values.get(key), int | float) for score in ordered)
+    ]
     if missing and policy is FailurePolicy.FAIL:
         raise Unscorable("samples-failed", f"{len(missing)} samples failed, which the run's options forbid")
     if missing and policy is FailurePolicy.SCORE_ZERO:

@@ -77,13 +77,32 @@ class PowerDetails(BaseModel):
     readings: list[JsonValue]
 
 
-class InstanceTelemetry(BaseModel):
-    """What eval-svc recorded about one serving instance. ``power`` has at least ``watts``, its mean."""
+class SensorEnergy(BaseModel):
+    """Energy that one sensor saw: ``joules`` in ``seconds``, read off a counter or integrated."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    instance_id: str | None = None
-    power: dict[str, JsonValue] | None = None
+    sensor: str
+    device_id: str
+    scope: str
+    joules: float
+    seconds: float
+    readings: int
+    method: str
+
+    @property
+    def watts(self) -> float:
+        """Mean power."""
+        return self.joules / self.seconds
+
+
+class InstanceTelemetry(BaseModel):
+    """What eval-svc recorded about one serving instance; ``unavailable`` says why there is no sensor."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    instance_id: str
+    power: list[SensorEnergy] | None = None
     unavailable: list[str] = []
     cpu_seconds: float | None = None
 
@@ -278,24 +297,40 @@ def _distribution(values: NDArray[numpy.float64]) -> Distribution:
 
 def _power(telemetry: Sequence[InstanceTelemetry], windows: dict[str, int]) -> PowerDetails:
     """Mean power over the instances, each weighted by the time in which it had requests in flight."""
-    reasons = sorted({reason for one in telemetry for reason in one.unavailable})
     readings: list[JsonValue] = [
-        {"instance_id": one.instance_id, **one.power} for one in telemetry if one.power is not None
+        {"instance_id": one.instance_id, **sensor.model_dump(), "counted": sensor in _counted(one)}
+        for one in telemetry
+        for sensor in one.power or ()
     ]
-    measured: dict[str, float] = {}
-    for one in telemetry:
-        watts = (one.power or {}).get("watts")
-        if one.instance_id is not None and isinstance(watts, int | float):
-            measured[one.instance_id] = float(watts)
+    measured = {
+        one.instance_id: sum(sensor.watts for sensor in counted)
+        for one in telemetry
+        if (counted := _counted(one))
+    }
     missing = [name for name in windows if name not in measured]
     total = sum(windows.values())
     if missing or not total:
+        reasons = {reason for one in telemetry for reason in one.unavailable}
         without = [f"no power readings of serving instance {name}" for name in missing]
         return PowerDetails(
             status="not measured",
             watts=None,
-            reasons=reasons or without or ["no request was sent"],
+            reasons=sorted(reasons) or without or ["no request was sent"],
             readings=readings,
         )
     watts = sum(measured[name] * length for name, length in windows.items()) / total
     return PowerDetails(status="measured", watts=watts, reasons=[], readings=readings)
+
+
+def _counted(telemetry: InstanceTelemetry) -> list[SensorEnergy]:
+    """The sensors that make up an instance's power.
+
+    One per device, an energy counter before an integration, so that nothing counts twice; accelerator cards
+    where there are any, so that runs on hosts with and without a CPU sensor can be compared.
+    """
+    usable = [sensor for sensor in telemetry.power or () if sensor.seconds > 0]
+    cards = [sensor for sensor in usable if sensor.scope == "card"]
+    by_device: dict[str, SensorEnergy] = {}
+    for sensor in sorted(cards or usable, key=lambda sensor: sensor.method != "counter"):
+        by_device.setdefault(sensor.device_id, sensor)
+    return list(by_device.values())

@@ -1,8 +1,8 @@
 """Comparisons of two runs."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, JsonValue
@@ -21,7 +21,7 @@ from metrics_svc.domain.comparison import (
     compare,
     flip_of,
 )
-from metrics_svc.domain.runs import ScoringState
+from metrics_svc.domain.runs import ScoringState, now
 from metrics_svc.domain.samples import ScoredSample
 from metrics_svc.errors import InvalidFilter, RunNotFinal, UnknownComparison
 from metrics_svc.service.runs import RunService, choose_metric, values_of
@@ -110,7 +110,7 @@ class ComparisonService:
             return Created(_comparison(existing), is_new=False)
         baseline = await self._evidence(baseline_run_id, field="baseline_run_id")
         candidate = await self._evidence(candidate_run_id, field="candidate_run_id")
-        outcome = compare(baseline, candidate)
+        outcome = await asyncio.to_thread(compare, baseline, candidate)
         # The items come first, under a key of the pair: after a crash in between they are written again.
         await self._store.pair_log(pair_key).put(outcome.items)
         comparison_id = new_id("cmp")
@@ -119,7 +119,7 @@ class ComparisonService:
             "sort_key": comparison_id,
             "pair_key": pair_key,
             "report": outcome.report.model_dump_json(),
-            "created_at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "created_at": now(),
             "created_by": client,
         }
         event = ComparisonCreated(

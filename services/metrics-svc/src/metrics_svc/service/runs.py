@@ -34,20 +34,24 @@ from metrics_svc.store import MetricsStore
 
 
 class Wakeup:
-    """Lets the scorers of this process sleep until there may be work."""
+    """Lets the scorers of this process sleep until there may be work.
+
+    Take ``next`` before looking for work and wait for it afterwards: what happens in between is not missed.
+    """
 
     def __init__(self) -> None:
-        self._event = asyncio.Event()
+        self.next = asyncio.Event()
 
     def notify(self) -> None:
-        """Wake everybody who waits now."""
-        self._event.set()
-        self._event = asyncio.Event()
+        """Wake everybody who waits."""
+        self.next.set()
+        self.next = asyncio.Event()
 
-    async def wait(self, seconds: float) -> None:
-        """Sleep until notified, or for ``seconds``."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._event.wait(), timeout=seconds)
+
+async def wait_for(event: asyncio.Event, *, seconds: float) -> None:
+    """Sleep until the event is set, or for ``seconds``."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), timeout=seconds)
 
 
 class SampleItem(BaseModel):
