@@ -24,10 +24,14 @@ _EXIT_GRACE_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedArtifact:
-    """A local file ready to load. `source_sha256` is set where the file was made from another one."""
+    """A local file ready to load.
+
+    `model_name` names the model for people; `source_sha256` is set where the file was made from another one.
+    """
 
     path: Path
     sha256: str
+    model_name: str
     source_sha256: str = ""
     quantization: str = ""
 

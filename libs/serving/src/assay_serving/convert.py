@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
-from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -80,7 +79,7 @@ def to_proto(value: Any) -> Any:
     if isinstance(value, types.GenerateRequest):
         return _generate_request_to_proto(value)
     message: Any = _MESSAGE_OF[type(value)]()
-    for item in _plan(type(value)):
+    for item in _PLANS[type(value)]:
         content = getattr(value, item.name)
         if content is None:
             continue
@@ -103,7 +102,7 @@ def from_proto(message: ProtoMessage, kind: type[T]) -> T:
     """
     if kind is types.GenerateRequest:
         return _generate_request_from_proto(message)  # type: ignore[return-value]
-    return kind(**{item.name: _decoded(message, item) for item in _plan(kind)})
+    return kind(**{item.name: _decoded(message, item) for item in _PLANS[kind]})
 
 
 def _decoded(message: ProtoMessage, item: _Field) -> Any:
@@ -124,7 +123,6 @@ def _is_absent(message: ProtoMessage, item: _Field) -> bool:
     return not getattr(message, item.wire_name)
 
 
-@cache
 def _plan(kind: Any) -> tuple[_Field, ...]:
     hints = get_type_hints(kind)
     return tuple(_field_plan(kind, item.name, hints[item.name]) for item in fields(kind))
@@ -192,3 +190,6 @@ def _generate_request_from_proto(message: Any) -> types.GenerateRequest:
         chat=tuple(from_proto(each, types.ChatMessage) for each in message.chat.items),
         sampling=from_proto(message.sampling, types.SamplingParameters),
     )
+
+
+_PLANS: dict[type, tuple[_Field, ...]] = {kind: _plan(kind) for kind in _MESSAGE_OF}

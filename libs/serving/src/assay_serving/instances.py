@@ -186,7 +186,7 @@ class InstanceTable:
     def _same(self, instance: ServingInstance, spec: ProvisionSpec) -> Instance:
         if replace(spec, lease=1, labels={}) != replace(instance.spec, lease=1, labels={}):
             raise InvalidRequest(
-                f"idempotency_key {spec.idempotency_key!r}: a living instance has it with another specification"
+                f"idempotency_key {spec.idempotency_key!r}: a living instance has another specification"
             )
         return instance.view
 

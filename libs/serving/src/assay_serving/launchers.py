@@ -102,6 +102,16 @@ class EngineProcess:
         await self.wait()
         self._is_stopped = True  # from now on the id may belong to somebody else
 
+    def terminate_and_wait(self, *, timeout: float) -> int:
+        """`stop` for callers without an event loop; returns the exit status."""
+        self._signal_group(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout)
+        self.kill()
+        code = self._process.wait()
+        self._is_stopped = True
+        return code
+
     def kill(self) -> None:
         """SIGKILL to the whole group, at once; `wait` afterwards to reap it."""
         self._signal_group(signal.SIGKILL)

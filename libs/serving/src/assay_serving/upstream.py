@@ -46,8 +46,8 @@ class ServerEvent:
     """One `data:` field of an event stream.
 
     Of its two arrival times the reply's `stamp_source` says which to use: `kernel_mono_ns` (0 where the
-    kernel gave none) or `read_mono_ns`, taken after the read returned. Events with equal `read_number` came in
-    one read, and the times are those of the read's last bytes.
+    kernel gave none) or `read_mono_ns`, taken after the read returned. Events with equal `read_number`
+    came in one read, and the times are those of the read's last bytes.
     """
 
     data: bytes

@@ -1,0 +1,133 @@
+"""The CPU backend: llama.cpp engines for GGUF files."""
+
+import math
+import os
+import platform
+from importlib.metadata import version
+
+import psutil
+
+from assay_adapter_cpu.artifacts import ArtifactStore
+from assay_adapter_cpu.llama_engine import EnginePlan, LlamaEngine
+from assay_adapter_cpu.requantize import CHOICES
+from assay_adapter_cpu.settings import CpuAdapterSettings
+from assay_serving.backend import PreparedArtifact, ServingBackend
+from assay_serving.errors import InvalidRequest
+from assay_serving.power import RaplMeter
+from assay_serving.types import (
+    AdapterDescription,
+    Backend,
+    Capabilities,
+    Determinism,
+    Device,
+    ProvisionSpec,
+    ScoreMethod,
+    ServingParameter,
+    Support,
+)
+
+
+class CpuBackend(ServingBackend):
+    """Runs llama.cpp on this machine's processor."""
+
+    def __init__(self, settings: CpuAdapterSettings) -> None:
+        self._settings = settings
+        self._artifacts = ArtifactStore(
+            cache=settings.cache_directory, logs=settings.log_directory, roots=settings.artifact_roots
+        )
+        self._capabilities = Capabilities(
+            generate=Support.YES,
+            score=Support.YES,
+            score_method=ScoreMethod.FORCED_DECODE,
+            seed=Support.YES,
+            top_k=Support.YES,
+            min_p=Support.YES,
+            repetition_penalty=Support.YES,
+            # llama.cpp counts the prompt's tokens too, other engines only the answer's: not the same field.
+            presence_penalty=Support.REFUSED,
+            frequency_penalty=Support.REFUSED,
+            chat=Support.YES,
+            ignore_eos=Support.YES,
+            greedy_determinism=Determinism.REPEATABLE_ANY_BATCH,
+            max_context_tokens=settings.max_context_tokens,
+            max_concurrency=settings.max_concurrency,
+            power_sensors=RaplMeter().sensors,
+        )
+        self._devices = (
+            Device(
+                id="cpu",
+                product=_processor_name(),
+                memory_bytes=psutil.virtual_memory().total,
+                driver=platform.release(),
+            ),
+        )
+
+    async def describe(self) -> AdapterDescription:
+        """See ServingBackend."""
+        return AdapterDescription(
+            adapter="assay-adapter-cpu",
+            adapter_version=version("assay-adapter-cpu"),
+            backend=Backend.CPU,
+            engine="llama.cpp (xllamacpp)",
+            engine_version=version("xllamacpp"),
+            devices=self._devices,
+            capabilities=self._capabilities,
+            artifact_formats=("gguf",),
+            serving_parameters=(
+                ServingParameter(
+                    name="requantize",
+                    description="serve a variant made from the artifact, with every matrix in this type",
+                    choices=CHOICES,
+                ),
+            ),
+        )
+
+    def check(self, spec: ProvisionSpec) -> None:
+        """Refuse missing artifacts and accelerators at once."""
+        if spec.resources.accelerators:
+            raise InvalidRequest("resources.accelerators: this backend has none; leave it 0")
+        if spec.resources.cpus > _usable_cpus():
+            raise InvalidRequest(f"resources.cpus {spec.resources.cpus:g}: {_usable_cpus()} are usable here")
+        if spec.resources.memory_bytes > psutil.virtual_memory().total:
+            raise InvalidRequest("resources.memory_bytes: more than this machine has")
+        self._artifacts.resolve(spec.artifact)
+
+    async def prepare(self, spec: ProvisionSpec) -> PreparedArtifact:
+        """See ServingBackend."""
+        return await self._artifacts.prepare(
+            spec.artifact, requantize=spec.serving_parameters.get("requantize", "")
+        )
+
+    async def launch(
+        self, spec: ProvisionSpec, prepared: PreparedArtifact, *, instance_id: str
+    ) -> LlamaEngine:
+        """See ServingBackend."""
+        settings = self._settings
+        return await LlamaEngine.launch(
+            EnginePlan(
+                artifact=prepared,
+                concurrency=spec.max_concurrency,
+                context_tokens=spec.max_context_tokens or settings.default_context_tokens,
+                prompt_threads=math.ceil(spec.resources.cpus) or _usable_cpus(),
+                run_directory=settings.run_directory / instance_id,
+                log_path=settings.log_directory / f"{instance_id}.log",
+                devices=self._devices,
+                capabilities=self._capabilities,
+            )
+        )
+
+
+def _usable_cpus() -> int:
+    """Processors that this process may use, which in a container is fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _processor_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
