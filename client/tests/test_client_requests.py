@@ -205,14 +205,6 @@ def test_nobody_there() -> None:
             client.datasets.get(DATASET)
 
 
-def test_a_url_that_is_none() -> None:
-    with (
-        AssayClient("localhost:8080", "key", retry_delays_s=()) as client,
-        pytest.raises((RequestRefused, PlatformUnreachable)),
-    ):
-        client.datasets.get(DATASET)
-
-
 def test_waiting_ends_with_the_run(server: Any, client: AssayClient, answer: Any, document: Any) -> None:
     run = document("run")
     server.on(

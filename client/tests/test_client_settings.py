@@ -36,6 +36,11 @@ def test_the_local_key_goes_to_the_local_platform_alone(local_home: Path) -> Non
         find_connection(url="http://elsewhere", environment=environment)
 
 
+def test_a_url_needs_its_scheme() -> None:
+    with pytest.raises(RequestRefused, match="write http://host:port"):
+        find_connection(url="localhost:8080", api_key="key", environment=Environment())
+
+
 def test_no_platform_at_all(tmp_path: Path) -> None:
     with pytest.raises(PlatformUnreachable, match="assay up"):
         find_connection(environment=Environment(home=tmp_path))

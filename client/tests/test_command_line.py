@@ -89,20 +89,25 @@ def test_a_run_shows_both_kinds_of_metrics(assay: Any, server: Any, answer: Any,
     quality = next(line for line in outcome.out.splitlines() if "exact_match,strict" in line)
     assert quality.split()[:4] == ["jsonl_qa.exact_match,strict", "0.6786", "0.0295", "higher"]
     assert "152.3 ms" in outcome.out
-    assert "at least 411.2 ms" in outcome.out
-    assert "252 observations, p99 needs 299" in outcome.out
-    power = next(line for line in outcome.out.splitlines() if line.strip().startswith("power"))
-    assert power.split()[2:4] == ["not", "measured"]
-    assert power.rstrip().endswith("rapl: no /sys/class/powercap")
+    lines = outcome.out.splitlines()
+    worst = next(line for line in lines if line.strip().startswith("ttftP99"))
+    assert worst.rstrip().endswith("≥ 411.2 ms")
+    note = next(line for line in lines if line.startswith("ttftP99: at least"))
+    assert note.endswith("p99 needs 299 observations, here are 252")
+    power = next(line for line in lines if line.strip().startswith("power "))
+    assert power.rstrip().endswith("not measured")
+    assert "power, tokensPerWatt: not measured: rapl: no /sys/class/powercap" in lines
 
 
 def test_what_does_not_apply_says_so(assay: Any, server: Any, answer: Any, document: Any) -> None:
     script_runs(server, answer, document)
     server.on("GET", f"/v1/metrics/runs/{RUN_A}", answer(document("metrics_log_probabilities")))
     outcome = assay("run", "show", RUN_A)
-    line = next(line for line in outcome.out.splitlines() if "time to first token, p50" in line)
-    assert "not applicable" in line
-    assert "log-probabilities" in line
+    lines = outcome.out.splitlines()
+    line = next(line for line in lines if line.strip().startswith("ttftP50"))
+    assert line.rstrip().endswith("not applicable")
+    note = next(line for line in lines if line.startswith("ttftP50, ttftP99, itlP50, itlP99, tps"))
+    assert "log-probabilities" in note
 
 
 def test_a_comparison_shows_differences_flips_and_ratios(
@@ -126,7 +131,7 @@ def test_a_comparison_shows_differences_flips_and_ratios(
     assert "weak rule" in outcome.out
     assert "warning: the runs had different concurrency" in outcome.out
     assert "1.55x" in outcome.out
-    assert "not measured: rapl: no /sys/class/powercap" in outcome.out
+    assert "power: not measured: rapl: no /sys/class/powercap" in outcome.out.splitlines()
 
 
 def test_flipped_items_show_both_answers(assay: Any, server: Any, answer: Any, document: Any) -> None:
@@ -141,6 +146,25 @@ def test_flipped_items_show_both_answers(assay: Any, server: Any, answer: Any, d
     as_json = assay("compare", RUN_A, RUN_B, "--items", "lost", "--json").json()
     assert as_json["items"]["items"] == document("comparison_items_lost")["items"]
     assert {name: value for name, value in as_json.items() if name != "items"} == document("comparison")
+
+
+def test_wrong_samples_are_asked_for_by_metric(assay: Any, server: Any, answer: Any, document: Any) -> None:
+    script_runs(server, answer, document)
+    metric = "jsonl_qa.exact_match,strict"
+    sample = {
+        "index": 7,
+        "prompt": "Examples\n1 + 1 =",
+        "target": "2",
+        "response": " 3",
+        "values": {metric: 0.0},
+    }
+    path = f"/v1/metrics/runs/{RUN_A}/samples"
+    server.on("GET", path, answer({"items": [sample, {"index": 8, "prompt": None}], "next_cursor": None}))
+    outcome = assay("run", "samples", RUN_A, "--only", "wrong")
+    line = next(line for line in outcome.out.splitlines() if "1 + 1 =" in line)
+    assert line.split() == ["7", "1", "+", "1", "=", "2", "3", "0.0"]
+    [request] = server.calls("GET", path)
+    assert (request.query["metric"], request.query["correct"]) == (metric, "false")
 
 
 def test_waiting_prints_plain_lines_and_ends_with_1_for_a_failed_run(

@@ -223,6 +223,7 @@ class Sample(Document):
 class RunMetrics(Document):
     """The metrics of a run; ``state`` is ``scoring`` (so far), ``final`` or ``failed``.
 
+    ``sample_metrics`` have a value per sample; samples can be asked for by them.
     ``quality`` has lm-eval's keys and numbers, ``runtime`` seconds, tokens per second, watts and tokens per
     joule; ``None`` was not measured or does not apply.
     """
@@ -234,6 +235,7 @@ class RunMetrics(Document):
     failure_policy: str | None = None
     quality: dict[str, float | None] = Field(default_factory=dict)
     higher_is_better: dict[str, bool] = Field(default_factory=dict)
+    sample_metrics: list[str] = Field(default_factory=list)
     runtime: dict[str, float | None] = Field(default_factory=dict)
     runtime_details: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
@@ -243,6 +245,10 @@ class ScoredSample(Document):
     """A sample with its value of every metric."""
 
     index: int
+    status: str = "ok"
+    prompt: str | None = None
+    target: str | None = None
+    response: str | None = None
     values: dict[str, Any] = Field(default_factory=dict)
     filtered: dict[str, Any] = Field(default_factory=dict)
 
@@ -312,8 +318,8 @@ class ComparisonItem(Document):
     doc_hash: str
     baseline: dict[str, Any]
     candidate: dict[str, Any]
-    prompt: str = ""
-    target: str = ""
+    prompt: str | None = None
+    target: str | None = None
 
 
 Item = TypeVar("Item", bound=Document)

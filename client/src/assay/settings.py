@@ -57,7 +57,7 @@ def find_connection(
 
     Raises:
         PlatformUnreachable: no address was given and no platform runs on this machine.
-        RequestRefused: an address was given without a key.
+        RequestRefused: an address was given that is none, or that has no key.
     """
     environment = environment or read_environment()
     url, api_key = url or environment.url, api_key or environment.api_key
@@ -69,6 +69,8 @@ def find_connection(
                 "  Start one with `assay up`, or set ASSAY_URL and ASSAY_API_KEY."
             )
         return Connection(url=local.url, api_key=api_key or local.api_key, origin=local.origin)
+    if not url.startswith(("http://", "https://")):
+        raise RequestRefused(f"{url!r} is no URL of a platform: write http://host:port or https://host")
     if api_key is None:
         # The key of the local platform belongs to its own address and goes nowhere else.
         if local is not None and local.url.rstrip("/") == url.rstrip("/"):

@@ -1,5 +1,6 @@
 """``assay run``."""
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -9,17 +10,24 @@ from rich.text import Text
 from assay.cli import run_options as given
 from assay.cli.session import JsonOption, Session, assignments, connected, examples, session_of
 from assay.client import AssayClient
-from assay.errors import NotFound, RunDisappointed
+from assay.errors import NotFound, RequestRefused, RunDisappointed
 from assay.models import Run, RunMetrics
 from assay.progress import RunProgress
-from assay.rendering.listings import plan_card, run_card, run_table, sample_table
 from assay.rendering.report import metrics_report
+from assay.rendering.runs import plan_card, run_card, run_table, sample_table, scored_table
 
 app = typer.Typer(help="Runs: one artifact on one dataset by one method.", no_args_is_help=True)
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Name or id.", show_default=False)]
 WaitOption = Annotated[bool, typer.Option("--wait", help="Wait for the end and show the metrics.")]
 LimitOption = Annotated[int, typer.Option(help="At most this many.", min=1)]
+
+
+class Correctness(StrEnum):
+    """How a metric counts a sample."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
 
 
 @app.command(
@@ -193,15 +201,40 @@ def resume(
         _show_queued_or_wait(client, session, client.runs.resume(run), wait=wait)
 
 
-@app.command("samples")
+@app.command("samples", epilog=examples("assay run samples RUN", "assay run samples RUN --only wrong"))
 def samples(
-    context: typer.Context, run: RunArgument, limit: LimitOption = 20, as_json: JsonOption = False
+    context: typer.Context,
+    run: RunArgument,
+    only: Annotated[
+        Correctness | None, typer.Option(help="Only samples that the metric counts so.", show_default=False)
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Metric for --only.", show_default="the run's first")
+    ] = None,
+    limit: LimitOption = 20,
+    as_json: JsonOption = False,
 ) -> None:
     """Show what a run asked and what came back, in the order in which the samples finished."""
     session = session_of(context, as_json=as_json)
+    if metric is not None and only is None:
+        raise RequestRefused("--metric says what --only means: give --only right or --only wrong")
     with connected(session) as client:
-        found = list(client.runs.samples(client.runs.get(run).id, limit=limit))
-    session.show({"items": found}, lambda: sample_table(found))
+        run_id = client.runs.get(run).id
+        if only is None:
+            found = list(client.runs.samples(run_id, limit=limit))
+            session.show({"items": found}, lambda: sample_table(found))
+            return
+        chosen = metric or _first_sample_metric(client, run_id)
+        correct = only is Correctness.RIGHT
+        scored = list(client.runs.scored_samples(run_id, metric=chosen, correct=correct, limit=limit))
+    session.show({"metric": chosen, "items": scored}, lambda: scored_table(scored, metric=chosen))
+
+
+def _first_sample_metric(client: AssayClient, run_id: str) -> str:
+    metrics = client.runs.metrics(run_id)
+    if not metrics.sample_metrics:
+        raise RequestRefused(f"run {run_id} has no metric with a value per sample yet")
+    return metrics.sample_metrics[0]
 
 
 def _show_queued_or_wait(client: AssayClient, session: Session, run: Run, *, wait: bool) -> None:

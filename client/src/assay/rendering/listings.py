@@ -1,4 +1,4 @@
-"""Datasets, methods, artifacts, backends and runs as text."""
+"""Datasets, methods, artifacts and backends as text."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,32 +12,13 @@ from assay.models import (
     Backend,
     Dataset,
     Method,
-    Plan,
     RenderedRow,
     Row,
-    Run,
-    Sample,
     Snapshot,
     Task,
     Template,
 )
-from assay.rendering.text import MISSING, Heading, compact, fields, moment, one_line, size, table
-
-STATE_STYLES = {
-    "Succeeded": "green",
-    "Failed": "red",
-    "Cancelled": "yellow",
-    "Running": "cyan",
-    "Scoring": "cyan",
-    "Provisioning": "cyan",
-    "Ready": "green",
-    "Empty": "yellow",
-}
-
-
-def state(name: str) -> Text:
-    """A state in its colour."""
-    return Text(name, style=STATE_STYLES.get(name, ""))
+from assay.rendering.text import MISSING, Heading, compact, fields, moment, one_line, size, state, table
 
 
 def dataset_table(datasets: Iterable[Dataset]) -> Table:
@@ -277,118 +258,3 @@ def artifact_card(artifact: Artifact) -> RenderableType:
 
 def _assignments(values: Mapping[str, str]) -> str:
     return ", ".join(f"{name}={value}" for name, value in values.items())
-
-
-def run_table(runs: Iterable[Run]) -> Table:
-    """Runs, one a line."""
-    rows = []
-    for run in runs:
-        progress = run.progress
-        rows.append(
-            (
-                run.name,
-                state(run.state),
-                f"{progress.samples_done}/{progress.samples_total}",
-                str(run.plan.artifact.get("name")),
-                str(run.plan.dataset.get("name")),
-                str(run.plan.method.get("name")),
-                moment(run.created_at),
-                run.id,
-            )
-        )
-    headings = (
-        Heading("run"),
-        Heading("state"),
-        Heading("samples", number=True),
-        Heading("artifact"),
-        Heading("dataset"),
-        Heading("method"),
-        Heading("created (UTC)"),
-        Heading("id", style="dim"),
-    )
-    return table(headings, rows)
-
-
-def plan_card(plan: Plan) -> RenderableType:
-    """A plan: what decides the numbers."""
-    task, rows = plan.task, plan.dataset
-    lines: list[tuple[str, str | Text]] = [
-        ("artifact", f"{plan.artifact.get('name')} on {plan.artifact.get('backend')}"),
-        (
-            "dataset",
-            f"{rows.get('name')}, {rows.get('rows')} rows, split {rows.get('split')!r}",
-        ),
-        ("digest", f"sha256:{rows.get('digest')}"),
-        ("method", f"{plan.method.get('name')}, version {plan.method.get('version')}"),
-        ("task", f"{task.get('task') or task.get('name')}, {task.get('output_type')}"),
-        ("documents", str(task.get("document_count", MISSING))),
-        ("few-shot", f"{task.get('num_fewshot', 0)} examples, source: {plan.fewshot_source}"),
-    ]
-    if task.get("generation_kwargs"):
-        lines.append(("generation", compact(task["generation_kwargs"])))
-    options = {name: value for name, value in plan.options.items() if value not in (None, {}, [])}
-    lines.append(("options", compact(options)))
-    comparable = "yes" if plan.canonical else "no: " + "; ".join(plan.notes)
-    lines += [("comparable with published numbers", comparable), ("plan hash", plan.plan_hash)]
-    return fields(lines)
-
-
-def run_card(run: Run) -> RenderableType:
-    """One run: state, progress, plan."""
-    progress = run.progress
-    samples = f"{progress.samples_done} of {progress.samples_total}"
-    if progress.samples_failed:
-        samples += f", {progress.samples_failed} failed"
-    lines: list[tuple[str, str | Text]] = [
-        ("run", f"{run.name}  {run.id}"),
-        ("state", state(run.state)),
-        ("samples", samples),
-        ("created", moment(run.created_at)),
-        ("started", moment(run.started_at)),
-        ("finished", moment(run.finished_at)),
-    ]
-    if run.error is not None:
-        lines.append(("error", Text(f"{run.error.code}: {run.error.message}", style="red")))
-    return Group(fields(lines), Text(""), plan_card(run.plan))
-
-
-def sample_table(samples: Iterable[Sample]) -> Table:
-    """What was asked and answered."""
-    rows = []
-    for sample in samples:
-        first: Mapping[str, Any] = sample.requests[0] if sample.requests else {}
-        rows.append(
-            (
-                str(sample.index),
-                Text(sample.status, style="" if sample.status == "ok" else "red"),
-                one_line(_tail(str(first.get("prompt", ""))), width=70),
-                one_line(sample.target, width=30),
-                one_line(_answer(sample), width=60),
-            )
-        )
-    headings = (
-        Heading("#", number=True, style="dim"),
-        Heading("status"),
-        Heading("prompt (its last line)"),
-        Heading("expected"),
-        Heading("answer"),
-    )
-    return table(headings, rows)
-
-
-def _tail(prompt: str) -> str:
-    lines = prompt.strip().splitlines()
-    return lines[-1] if lines else ""
-
-
-def _answer(sample: Sample) -> str:
-    if sample.status != "ok":
-        return str((sample.error or {}).get("message", "no response"))
-    texts = []
-    for request in sample.requests:
-        if request.get("response") is not None:
-            texts.append(str(request["response"]).strip())
-        elif request.get("log_probability") is not None:
-            continuation = str(request.get("continuation", "")).strip()
-            texts.append(f"{continuation} {request['log_probability']:.2f}")
-    return " | ".join(texts)

@@ -11,8 +11,10 @@ from assay.rendering.runtime import runtime_comparison
 from assay.rendering.text import (
     MISSING,
     Heading,
+    clean,
     compact,
     fields,
+    last_line,
     one_line,
     probability,
     score,
@@ -41,7 +43,9 @@ def comparison_report(comparison: Comparison) -> RenderableType:
     """A whole comparison: who, coverage, warnings, scores, items, runtime."""
     parts: list[RenderableType] = [fields(_subjects(comparison))]
     parts.extend(Text(f"warning: {compact(warning)}", style="yellow") for warning in comparison.warnings)
-    parts += [_scores(comparison), _items(comparison), _weak_rules(comparison), Text("")]
+    parts += [_scores(comparison), _items(comparison)]
+    parts += [Text("McNemar's test is exact and two-sided, over lost and gained.", style="dim")]
+    parts += [_weak_rules(comparison), Text("")]
     parts.append(runtime_comparison(comparison))
     return Group(*parts)
 
@@ -52,8 +56,8 @@ def flipped_items(items: list[ComparisonItem], *, metric: str, heading: str) -> 
         return Text(f"{heading}: none")
     rows = [
         (
-            one_line(item.prompt.strip().splitlines()[-1] if item.prompt.strip() else "", width=70),
-            one_line(item.target, width=30),
+            one_line(last_line(item.prompt), width=70),
+            one_line(item.target or "", width=30),
             one_line(_answer(item.baseline, metric), width=40),
             one_line(_answer(item.candidate, metric), width=40),
         )
@@ -157,24 +161,22 @@ def _items(comparison: Comparison) -> Table:
         Heading("gained", number=True),
         Heading("both right", number=True),
         Heading("both wrong", number=True),
-        Heading("McNemar p (exact)", number=True),
+        Heading("McNemar p", number=True),
     )
     return table(headings, rows)
 
 
 def _weak_rules(comparison: Comparison) -> Text:
-    """The rule "difference within stderr" of every metric, with the words that call it weak."""
-    lines = []
+    """What the rule "difference within stderr" says, with the words that call it weak."""
+    verdicts: dict[str, list[str]] = {"within": [], "beyond": []}
+    label = ""
     for line in comparison.quality:
-        rule = line.weak_rule
-        if rule is None or rule.get("within_stderr") is None:
-            continue
-        verdict = "within" if rule["within_stderr"] else "beyond"
-        lines.append(f"  {line.metric}: {verdict}")
-    if not lines:
-        return Text("")
-    label = next(str(line.weak_rule["label"]) for line in comparison.quality if line.weak_rule)
-    return Text("\n".join((label, *lines)), style="dim")
+        rule = line.weak_rule or {}
+        if rule.get("within_stderr") is not None:
+            label = str(rule.get("label", "weak rule: difference within stderr"))
+            verdicts["within" if rule["within_stderr"] else "beyond"].append(line.metric)
+    lines = [f"  {verdict}: {', '.join(metrics)}" for verdict, metrics in verdicts.items() if metrics]
+    return Text(clean("\n".join((label, *lines))), style="dim")
 
 
 def _answer(side: Mapping[str, object], metric: str) -> object:

@@ -1,6 +1,5 @@
 """Runtime metrics as text, for one run and for two."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,17 +7,17 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from assay.models import Comparison, RunMetrics
-from assay.rendering.text import MISSING, Heading, fields, seconds, table
+from assay.rendering.text import MISSING, Heading, clean, fields, seconds, table
 
 LABELS = {
-    "ttftP50": "time to first token, p50",
-    "ttftP99": "time to first token, p99",
-    "itlP50": "inter-token latency, p50",
-    "itlP99": "inter-token latency, p99",
-    "tps": "output tokens per second",
-    "requestsPerSecond": "requests per second",
-    "power": "power",
-    "tokensPerWatt": "tokens per joule (tps / W)",
+    "ttftP50": "first token after",
+    "ttftP99": "first token after",
+    "itlP50": "between tokens",
+    "itlP99": "between tokens",
+    "tps": "output tokens",
+    "requestsPerSecond": "requests",
+    "power": "mean power",
+    "tokensPerWatt": "output tokens",
 }
 _SECONDS = frozenset({"ttftP50", "ttftP99", "itlP50", "itlP99"})
 _PERCENTILES = {
@@ -28,107 +27,118 @@ _PERCENTILES = {
     "itlP99": ("itl", "p99"),
 }
 _OBSERVATIONS_FOR_P99 = 299
+_ABSENCES = ("not measured", "not applicable")
 
 
-def amount(metric: str, value: float | None) -> str:
+def amount(metric: str, value: float) -> str:
     """A runtime number with its unit."""
-    if value is None:
-        return MISSING
     if metric in _SECONDS:
         return seconds(value)
     if metric == "power":
         return f"{value:.1f} W"
     if metric == "tokensPerWatt":
-        return f"{value:.3f} tok/J"
+        return f"{value:.3f} /J"
     return f"{value:.1f} /s"
 
 
 def runtime_table(metrics: RunMetrics) -> RenderableType:
-    """The runtime metrics of a run with their intervals, and what was not measured with the reason."""
+    """The runtime metrics of a run with their intervals; below, what is not measured and why."""
     details = metrics.runtime_details or {}
+    reasons = details.get("null_reasons") or {}
+    notes = _Notes()
     rows = []
     for metric, value in metrics.runtime.items():
-        shown, interval, note = _with_interval(metric, value, details)
-        rows.append((LABELS.get(metric, metric), metric, shown, interval, note))
+        shown, interval = _with_interval(metric, value, details, notes)
+        if value is None:
+            notes.add(metric, reasons.get(metric) or _power_reason(metric, details))
+        rows.append((metric, LABELS.get(metric, ""), shown, interval))
     headings = (
         Heading("runtime metric"),
-        Heading("name", style="dim"),
+        Heading("of"),
         Heading("value", number=True),
-        Heading("95 % interval"),
-        Heading("note"),
+        Heading("95 % interval", number=True),
     )
-    return Group(table(headings, rows), fields(_context(details)))
+    return Group(table(headings, rows), notes.text(), fields(_context(details)))
 
 
 def runtime_comparison(comparison: Comparison) -> RenderableType:
     """The runtime metrics of two runs side by side, with B / A."""
+    notes = _Notes()
     rows = []
     for line in comparison.runtime:
         ratio = MISSING if line.ratio is None else f"{line.ratio:.2f}x"
+        notes.add(line.metric, line.note)
         rows.append(
             (
-                LABELS.get(line.metric, line.metric),
-                amount(line.metric, line.baseline),
-                amount(line.metric, line.candidate),
-                Text(ratio, style=_verdict(line.ratio, higher_is_better=line.higher_is_better)),
-                line.note or _missing_note(line.baseline, line.candidate),
+                line.metric,
+                LABELS.get(line.metric, ""),
+                _amount_or_absence(line.metric, line.baseline, line.note),
+                _amount_or_absence(line.metric, line.candidate, line.note),
+                ratio,
             )
         )
     headings = (
         Heading("runtime metric"),
+        Heading("of"),
         Heading("A", number=True),
         Heading("B", number=True),
         Heading("B / A", number=True),
-        Heading("note"),
     )
-    return table(headings, rows)
+    # Without a colour: nothing says which ratios mean something.
+    caveat = Text("Ratios of one pass each; how much they vary from pass to pass is not known.", style="dim")
+    return Group(table(headings, rows), notes.text(), caveat)
 
 
-def _verdict(ratio: float | None, *, higher_is_better: bool | None) -> str:
-    # One pass over the data gives no spread between runs, so small ratios are left without a colour.
-    if ratio is None or higher_is_better is None or 0.95 <= ratio <= 1.05:
-        return ""
-    return "green" if (ratio > 1) is higher_is_better else "red"
+class _Notes:
+    """Remarks below a table; metrics with the same remark share it."""
+
+    def __init__(self) -> None:
+        self._metrics: dict[str, list[str]] = {}
+
+    def add(self, metric: str, remark: str | None) -> None:
+        if remark:
+            self._metrics.setdefault(remark, []).append(metric)
+
+    def text(self) -> Text:
+        lines = [f"{', '.join(metrics)}: {remark}" for remark, metrics in self._metrics.items()]
+        return Text(clean("\n".join(lines)), style="dim")
 
 
-def _missing_note(baseline: float | None, candidate: float | None) -> str:
-    return "not measured" if baseline is None and candidate is None else ""
+def _amount_or_absence(metric: str, value: float | None, note: str | None) -> Text:
+    return Text(_absence(note), style="yellow") if value is None else Text(amount(metric, value))
+
+
+def _absence(reason: str | None) -> str:
+    """Which of the two reasons a number may be missing for; the full one is in the notes."""
+    return next((words for words in _ABSENCES if words in (reason or "")), _ABSENCES[0])
 
 
 def _with_interval(
-    metric: str, value: float | None, details: Mapping[str, Any]
-) -> tuple[str | Text, str, str]:
-    """Value, interval and note of one metric."""
+    metric: str, value: float | None, details: Mapping[str, Any], notes: _Notes
+) -> tuple[Text, str]:
+    """Value and interval of one metric."""
     if value is None:
-        return Text(_absence(metric, details), style="yellow"), "", _reason(metric, details)
-    if metric not in _PERCENTILES:
-        return amount(metric, value), "", ""
-    kind, rank = _PERCENTILES[metric]
+        reason = (details.get("null_reasons") or {}).get(metric)
+        return _amount_or_absence(metric, None, reason), ""
+    kind, rank = _PERCENTILES.get(metric, ("", ""))
     distribution = details.get(kind) or {}
     percentile = distribution.get(rank) or {}
     low, high = percentile.get("low"), percentile.get("high")
     if percentile.get("at_least"):
         count = distribution.get("n")
-        interval = f"{seconds(low)} or more" if low is not None else ""
-        note = f"a lower bound: {count} observations, p99 needs {_OBSERVATIONS_FOR_P99}"
-        return f"at least {amount(metric, value)}", interval, note
-    interval = f"{seconds(low)} .. {seconds(high)}" if low is not None and high is not None else ""
-    return amount(metric, value), interval, ""
+        notes.add(
+            metric,
+            f"at least; an upper bound of p99 needs {_OBSERVATIONS_FOR_P99} observations, here are {count}",
+        )
+        return Text(f"\N{GREATER-THAN OR EQUAL TO} {amount(metric, value)}"), ""
+    known = low is not None and high is not None
+    return Text(amount(metric, value)), f"{seconds(low)} .. {seconds(high)}" if known else ""
 
 
-def _absence(metric: str, details: Mapping[str, Any]) -> str:
-    reason = str((details.get("null_reasons") or {}).get(metric, ""))
-    return "not applicable" if "not applicable" in reason else "not measured"
-
-
-def _reason(metric: str, details: Mapping[str, Any]) -> str:
-    given = (details.get("null_reasons") or {}).get(metric)
-    if given:
-        # The value's own column says these words already.
-        return re.sub(r"^not (measured|applicable): ", "", str(given))
-    if metric in {"power", "tokensPerWatt"}:
-        return "; ".join((details.get("power") or {}).get("reasons") or ())
-    return ""
+def _power_reason(metric: str, details: Mapping[str, Any]) -> str:
+    if metric not in {"power", "tokensPerWatt"}:
+        return ""
+    return "; ".join((details.get("power") or {}).get("reasons") or ())
 
 
 def _context(details: Mapping[str, Any]) -> list[tuple[str, str]]:

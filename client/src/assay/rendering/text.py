@@ -13,8 +13,20 @@ MISSING = "-"
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
+STATE_STYLES = {
+    "Succeeded": "green",
+    "Failed": "red",
+    "Cancelled": "yellow",
+    "Running": "cyan",
+    "Scoring": "cyan",
+    "Provisioning": "cyan",
+    "Ready": "green",
+    "Empty": "yellow",
+}
+
+
 class Heading(NamedTuple):
-    """A column of a table; numbers are aligned to the right, wide text is folded, never cut."""
+    """A column of a table: numbers stand to the right in one line, wide text is folded, nothing is cut."""
 
     title: str
     number: bool = False
@@ -37,6 +49,7 @@ def table(headings: Sequence[Heading], rows: Iterable[Sequence[str | Text]], *, 
             justify="right" if heading.number else "left",
             style=heading.style,
             overflow="fold",
+            no_wrap=heading.number,
         )
     for row in rows:
         grid.add_row(*(Text(clean(cell)) if isinstance(cell, str) else cell for cell in row))
@@ -112,3 +125,14 @@ def moment(timestamp: str | None) -> str:
     if timestamp is None:
         return MISSING
     return re.sub(r"(\d\d:\d\d:\d\d)\.\d+", r"\1", timestamp).replace("T", " ")
+
+
+def state(name: str) -> Text:
+    """A state in its colour."""
+    return Text(name, style=STATE_STYLES.get(name, ""))
+
+
+def last_line(text: str | None) -> str:
+    """The last line with text: what an item of a prompt with examples is about."""
+    lines = (text or "").strip().splitlines()
+    return lines[-1] if lines else ""
