@@ -1,0 +1,28 @@
+"""Events that method-svc listens to."""
+
+from collections.abc import Sequence
+
+from assay_chassis.bus import Subscription
+from assay_chassis.errors import Reject
+from assay_contracts.dataset_events import SnapshotReady
+from assay_contracts.envelope import Envelope, Event
+from assay_contracts.registry import stream_of
+from method_svc.service import MethodService
+
+
+def subscriptions(service: MethodService) -> Sequence[Subscription]:
+    """Subscriptions whose handlers call ``service``."""
+
+    async def on_snapshot_ready(envelope: Envelope, event: Event) -> None:
+        if not isinstance(event, SnapshotReady):
+            raise Reject(f"{envelope.type} is not what this consumer asks for")
+        await service.remember_snapshot(event)
+
+    return (
+        Subscription(
+            stream=stream_of(SnapshotReady.SUBJECT),
+            durable="method-svc-dataset-schemas",
+            subjects=(SnapshotReady.SUBJECT,),
+            handler=on_snapshot_ready,
+        ),
+    )
