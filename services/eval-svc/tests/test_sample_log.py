@@ -3,6 +3,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+
 from assay_chassis.leases import LeaseLost
 from assay_chassis.store import open_store
 from eval_svc.store import EvalStore, SampleLog

@@ -6,9 +6,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from assay_serving.client import ModelServer
-
 from assay_chassis.errors import Fault, Unavailable
+from assay_serving.client import ModelServer
 from assay_serving.errors import ServingError
 from assay_serving.types import AdapterDescription, Capabilities, Support
 from eval_svc.domain import ArtifactSpec

@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from assay_serving.client import GenerateSession, ScoreSession
-
 from assay_harness.results import ModelRequest, RequestKind
+from assay_serving.client import GenerateSession, ScoreSession
 from assay_serving.errors import AdapterUnavailable, ServingError
 from assay_serving.types import (
     Artifact,
