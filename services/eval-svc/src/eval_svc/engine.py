@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from assay_harness.process import HarnessProcess
 from assay_harness.results import Document, ModelRequest
@@ -35,6 +35,14 @@ class _Open:
 
     def __post_init__(self) -> None:
         self.missing = len(self.answers)
+
+
+class _Unit(NamedTuple):
+    """A request to send; ``position`` is its place in the document's list (repeats share an ``index``)."""
+
+    opened: _Open
+    position: int
+    request: ModelRequest
 
 
 class Engine:
@@ -68,7 +76,7 @@ class Engine:
         self._append = append
         self._block_samples = block_samples
         self._block_interval = block_interval
-        self._units: asyncio.Queue[tuple[_Open, ModelRequest] | None] = asyncio.Queue(
+        self._units: asyncio.Queue[_Unit | None] = asyncio.Queue(
             maxsize=max(2 * options.concurrency, options.batch_size)
         )
         self._samples: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(maxsize=4 * block_samples)
@@ -102,8 +110,8 @@ class Engine:
                 if not document.requests:
                     raise RunFailure("nothing-to-ask", f"document {document.index} gives no request")
                 opened = _Open(document=document, answers=[None] * len(document.requests))
-                for request in document.requests:
-                    await self._units.put((opened, request))
+                for position, request in enumerate(document.requests):
+                    await self._units.put(_Unit(opened, position, request))
         for _ in range(self._options.concurrency):
             await self._units.put(None)
 
@@ -111,7 +119,7 @@ class Engine:
         """Send bursts of ``batch_size`` requests, each burst after the one before is answered."""
         ended = False
         while not ended:
-            burst: list[tuple[_Open, ModelRequest]] = []
+            burst: list[_Unit] = []
             while not ended and len(burst) < self._options.batch_size:
                 unit = await self._units.get()
                 if unit is None:
@@ -119,12 +127,13 @@ class Engine:
                 else:
                     burst.append(unit)
             await _all_or_first_failure(
-                tasks := [asyncio.create_task(self._answer(*unit)) for unit in burst], until=tasks
+                tasks := [asyncio.create_task(self._answer(unit)) for unit in burst], until=tasks
             )
 
-    async def _answer(self, opened: _Open, request: ModelRequest) -> None:
-        answer, error = await self._ask(request)
-        opened.answers[request.index] = _request_record(request, answer, error)
+    async def _answer(self, unit: _Unit) -> None:
+        opened = unit.opened
+        answer, error = await self._ask(unit.request)
+        opened.answers[unit.position] = _request_record(unit.request, answer, error)
         if error is not None and opened.error is None:
             opened.error = _error_record(error)
         opened.missing -= 1
