@@ -108,7 +108,7 @@ _DESCRIPTIONS: Mapping[str, str] = {
     "task": "name of a task of lm-eval's index; GET /v1/tasks finds them",
     "input_field": "column that holds the input of a row",
     "expected_output_field": "column that holds the answer that counts as right",
-    "prompt_template": "the prompt; {{input}} and the name of any column but the expected output",
+    "prompt_template": "the prompt; {{input}} and {{column}} stand for values, not the expected one",
     "max_tokens": "most tokens of a response",
     "stop": "texts that end a response, themselves left out",
     "target_delimiter": "between prompt and answer of a few-shot example",
