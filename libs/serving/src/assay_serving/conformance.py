@@ -33,6 +33,7 @@ from assay_serving.types import (
     Instance,
     InstanceState,
     ProvisionSpec,
+    Resources,
     SamplingParameters,
     ScoreRequest,
     Support,
@@ -54,6 +55,7 @@ class Subject:
     artifact: Artifact
     missing_artifact: Artifact
     serving_parameters: dict[str, str] = field(default_factory=dict)
+    resources: Resources = field(default_factory=Resources)
     prompt: str = "The capital of France is Paris. The capital of Italy is"
     score_tolerance: float = 0.5
     shared_key: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -66,6 +68,7 @@ class Subject:
             "max_context_tokens": _CONTEXT_TOKENS,
             "max_concurrency": 4,
             "serving_parameters": self.serving_parameters,
+            "resources": self.resources,
             "lease": 600.0,
             "ready_timeout": _READY_SECONDS,
         }
