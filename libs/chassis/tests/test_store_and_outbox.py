@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from typing import ClassVar
 
 import pytest
+
 from assay_chassis.bus import Bus, Subscription, open_bus
 from assay_chassis.errors import Reject
 from assay_chassis.identifiers import new_id
@@ -177,9 +178,7 @@ async def test_verdicts_retry_then_bury(
     assert calls.count("ds_1") == 1
 
 
-async def test_writes_survive_the_death_of_the_store(
-    killable_mongo: LocalServer, database_name: str
-) -> None:
+async def test_writes_survive_the_death_of_the_store(killable_mongo: LocalServer, database_name: str) -> None:
     async with open_store(killable_mongo.uri, database=database_name, patience=30) as store:
         things = await store.collection("things")
         await things.insert({"_id": "a", "count": 0})

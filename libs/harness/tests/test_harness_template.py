@@ -41,10 +41,17 @@ def test_anything_else_is_refused_with_its_position(
 @pytest.mark.parametrize(
     "expression", ["input.__class__", "7*7", "input|upper", "cycler.__init__.__globals__"]
 )
-def test_an_expression_is_an_unknown_field(expression: str) -> None:
-    template = parse_template(f"go\n {{{{{expression}}}}}")
-    with pytest.raises(TemplateError, match=r"line 2, column 2.*the fields are input, topic"):
-        template.check(["input", "topic"])
+def test_an_expression_is_refused_without_knowing_the_fields(expression: str) -> None:
+    with pytest.raises(TemplateError, match=r"line 2, column 2.*one field name and nothing else"):
+        parse_template(f"go\n {{{{{expression}}}}}")
+
+
+@pytest.mark.parametrize("name", ["input", "Frage 1", "réponse", "a-b", "x", "meta/topic"])
+def test_names_of_columns_are_fields(name: str) -> None:
+    template = parse_template(f"{{{{ {name} }}}}")
+    assert template.names == [name]
+    with pytest.raises(TemplateError, match="the fields are other"):
+        template.check(["other"])
 
 
 def test_a_recipe_refuses_a_bad_template_where_it_is_made() -> None:

@@ -143,13 +143,9 @@ async def service(
     mongo_uri: str,
     cpu_adapter: CpuAdapterProcess,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     database_name: str,
 ) -> AsyncIterator[EvalService]:
     """A real eval-svc on the real adapter."""
-    # The session's store is one server; a database of its own keeps this test apart.
-    monkeypatch.setattr("eval_svc.wiring.SERVICE", database_name)
-    monkeypatch.setattr("eval_svc.wiring.version", lambda _: "0")
     peers = Peers()
     peers.add_dataset("capitals", QUESTIONS)
     peers.add_dataset("choices", CHOICES)
@@ -167,6 +163,7 @@ async def service(
             home=tmp_path,
             nats_url=killable_nats.url,
             mongo_uri=mongo_uri,
+            database_prefix=f"{database_name}_",
             internal_key=SecretStr(KEY),
             dataset_url=peer_url,
             method_url=peer_url,

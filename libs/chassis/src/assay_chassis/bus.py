@@ -31,6 +31,7 @@ from nats.js.errors import BadRequestError, NotFoundError
 from opentelemetry.trace import SpanKind
 
 from assay_chassis.errors import Reject, Unavailable
+from assay_chassis.tasks import end
 from assay_chassis.telemetry import TRACEPARENT, Telemetry
 from assay_contracts.envelope import Envelope, Event
 from assay_contracts.registry import STREAMS, MalformedEvent, Stream, UnknownEvent, parse
@@ -168,8 +169,7 @@ class Bus:
         finally:
             if running:
                 await asyncio.wait(running, timeout=10)
-            for task in running:
-                task.cancel()
+            await end(*running)
 
     async def _bind(self, subscription: Subscription) -> JetStreamContext.PullSubscription:
         await self._jetstream.add_consumer(
@@ -230,7 +230,7 @@ class Bus:
             # No verdict reached the server, so it delivers the message again after ack_wait.
             logger.warning("no verdict on %s could be given: %r", message.subject, error)
         finally:
-            keeper.cancel()
+            await end(keeper)
 
     async def _judge(self, subscription: Subscription, message: Msg) -> None:
         deliveries = message.metadata.num_delivered

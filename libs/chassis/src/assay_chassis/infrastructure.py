@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from assay_chassis.errors import Unavailable
 from assay_chassis.outbox import EventWriter, OutboxRelay, relaying
 from assay_chassis.settings import ServiceSettings
 from assay_chassis.store import Store, open_store
+from assay_chassis.tasks import end
 from assay_chassis.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ async def open_infrastructure(
 ) -> AsyncIterator[Infrastructure]:
     """Connect to the store and the bus, create the streams, start the outbox relay.
 
-    The database has the service's name with underscores.
+    The database has the service's name with underscores, after ``settings.database_prefix``.
 
     Raises:
         Unavailable: the store or the bus does not answer.
@@ -61,7 +62,7 @@ async def open_infrastructure(
     async with (
         open_store(
             settings.mongo_uri,
-            database=service_name.replace("-", "_"),
+            database=settings.database_prefix + service_name.replace("-", "_"),
             patience=settings.store_patience_s,
         ) as store,
         open_bus(settings.nats_url, name=service_name, telemetry=telemetry) as bus,
@@ -86,11 +87,7 @@ async def in_background(*jobs: Coroutine[Any, Any, None]) -> AsyncIterator[None]
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        await end(*tasks)
 
 
 @asynccontextmanager

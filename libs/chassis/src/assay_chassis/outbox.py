@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from assay_chassis.bus import Bus
 from assay_chassis.errors import Unavailable
 from assay_chassis.store import Collection, Document, OutboxEntry, Store
+from assay_chassis.tasks import end
 from assay_chassis.telemetry import Telemetry
 from assay_contracts.envelope import Event, envelop
 
@@ -76,7 +77,8 @@ class OutboxRelay:
                 await asyncio.sleep(0.5)
             if not busy:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wakeup.wait(), timeout=self._interval)
+                    async with asyncio.timeout(self._interval):
+                        await self._wakeup.wait()
 
     async def sweep(self) -> bool:
         """Publish what is waiting now, in order within each document.
@@ -128,8 +130,7 @@ async def relaying(*, store: Store, bus: Bus, telemetry: Telemetry) -> AsyncIter
     try:
         yield relay
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await end(task)
         with suppress(Unavailable, TimeoutError):
-            await asyncio.wait_for(relay.sweep(), timeout=3)
+            async with asyncio.timeout(3):
+                await relay.sweep()

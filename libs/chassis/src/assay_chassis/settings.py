@@ -15,6 +15,7 @@ class ServiceSettings(BaseSettings):
             set.
         nats_url: NATS server, ``nats://host:port``.
         mongo_uri: MongoDB connection string.
+        database_prefix: put before the names of the databases, so that several platforms share a MongoDB.
         internal_key: secret that the gateway and the services show each other.
         streams_file: JSON file with replicas, age and size of the streams; built-in limits if not set.
         otlp_endpoint: OTLP/HTTP base URL for traces and metrics; nothing is exported if not set.
@@ -27,6 +28,7 @@ class ServiceSettings(BaseSettings):
     cache_dir: Path | None = None
     nats_url: str = "nats://127.0.0.1:4222"
     mongo_uri: str = "mongodb://127.0.0.1:27017/?retryWrites=false"
+    database_prefix: str = ""
     internal_key: SecretStr
     streams_file: Path | None = None
     otlp_endpoint: str | None = None

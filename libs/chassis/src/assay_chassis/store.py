@@ -10,8 +10,8 @@ key, or by an equality prefix with a bounded range.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -360,7 +360,10 @@ class Collection:
 
 
 class FileStore:
-    """Immutable files under a name, in GridFS. A name is usually the content's digest."""
+    """Immutable files under a name, in GridFS. A name is usually the content's digest.
+
+    Raises (all methods): Unavailable when the server does not answer.
+    """
 
     def __init__(self, bucket: AsyncIOMotorGridFSBucket) -> None:
         self._bucket = bucket
@@ -369,23 +372,25 @@ class FileStore:
         """Store a file unless one of that name exists. An interrupted upload leaves nothing visible."""
         if await self.exists(name):
             return
-        upload = self._bucket.open_upload_stream(name, metadata=metadata)
-        try:
-            async for chunk in chunks:
-                await upload.write(chunk)
-        except BaseException:
-            await upload.abort()
-            raise
-        await upload.close()
+        with _answering():
+            upload = self._bucket.open_upload_stream(name, metadata=metadata)
+            try:
+                async for chunk in chunks:
+                    await upload.write(chunk)
+            except BaseException:
+                with suppress(*TRANSIENT):
+                    await upload.abort()
+                raise
+            await upload.close()
 
     async def exists(self, name: str) -> bool:
         """Whether a file of that name is complete."""
-        return bool(await self._bucket.find({"filename": name}).to_list(length=1))
+        return await self._find(name) is not None
 
     async def size(self, name: str) -> int | None:
         """Bytes, or ``None`` when there is no such file."""
-        found = await self._bucket.find({"filename": name}).to_list(length=1)
-        return int(found[0]["length"]) if found else None
+        found = await self._find(name)
+        return None if found is None else int(found["length"])
 
     async def chunks(self, name: str) -> AsyncIterator[bytes]:
         """The content, in pieces.
@@ -393,12 +398,26 @@ class FileStore:
         Raises:
             FileNotFoundError: no such file.
         """
-        found = await self._bucket.find({"filename": name}).to_list(length=1)
-        if not found:
+        found = await self._find(name)
+        if found is None:
             raise FileNotFoundError(name)
-        stream = await self._bucket.open_download_stream(found[0]["_id"])
-        while chunk := await stream.readchunk():
-            yield chunk
+        with _answering():
+            stream = await self._bucket.open_download_stream(found["_id"])
+            while chunk := await stream.readchunk():
+                yield chunk
+
+    async def _find(self, name: str) -> Document | None:
+        with _answering():
+            found: list[Document] = await self._bucket.find({"filename": name}).to_list(length=1)
+        return found[0] if found else None
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except TRANSIENT as error:
+        raise Unavailable(f"the store does not answer: {error}") from error
 
 
 class Store:

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from assay_harness.errors import TemplateError
 
+# Letters, digits and what column names have between them. A column with another name is given one by the
+# column mapping; what an expression would need (dots, bars, brackets, operators) is not there.
+_NAME = re.compile(r"\w(?:[\w /:-]*\w)?")
 _MARKER = re.compile(r"\{\{|\}\}|\{%|\{#")
 
 
@@ -92,9 +95,9 @@ def _parse_placeholder(text: str, marker: re.Match[str]) -> tuple[Placeholder, i
             offending=text[start : start + 20],
         )
     whole, name = text[start : end + 2], text[start + 2 : end].strip()
-    if not name or any(character in name for character in "{}\n"):
+    if not _NAME.fullmatch(name):
         raise TemplateError(
-            "a placeholder holds one field name and nothing else",
+            "a placeholder holds one field name and nothing else: no filter, attribute or call",
             template=text,
             offset=start,
             offending=whole,

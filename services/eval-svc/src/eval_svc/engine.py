@@ -167,7 +167,8 @@ class Engine:
         while not ended:
             timeout = max(0.0, deadline - time.monotonic()) if block else None
             try:
-                sample = await asyncio.wait_for(self._samples.get(), timeout)
+                async with asyncio.timeout(timeout):
+                    sample = await self._samples.get()
             except TimeoutError:
                 sample = None
             else:

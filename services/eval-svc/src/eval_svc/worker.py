@@ -83,7 +83,8 @@ class Worker:
                 except Unavailable as error:
                     logger.warning("worker waits: %s", error)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wakeup.wait(), timeout=self._parts.settings.sweep_interval_s)
+                    async with asyncio.timeout(self._parts.settings.sweep_interval_s):
+                        await self._wakeup.wait()
         finally:
             for task in self._running.values():
                 task.cancel()

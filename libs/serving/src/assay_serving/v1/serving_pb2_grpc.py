@@ -103,7 +103,8 @@ class ServingAdapterServicer:
 
     def Generate(self, request_iterator, context):
         """Multiplexes requests: any number may be in flight, answers come in the order in which they finish,
-        exactly one GenerateResult or Error per request. Closing the stream cancels what is in flight.
+        exactly one GenerateResult or Error per request. After the caller has half-closed, what is in flight is
+        finished; ending the call cancels it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -51,7 +51,8 @@ class Wakeup:
 async def wait_for(event: asyncio.Event, *, seconds: float) -> None:
     """Sleep until the event is set, or for ``seconds``."""
     with suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), timeout=seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 class SampleItem(BaseModel):
