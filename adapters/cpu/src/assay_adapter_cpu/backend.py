@@ -101,14 +101,18 @@ class CpuBackend(ServingBackend):
     async def launch(
         self, spec: ProvisionSpec, prepared: PreparedArtifact, *, instance_id: str
     ) -> LlamaEngine:
-        """See ServingBackend."""
+        """See ServingBackend.
+
+        One processor is left to those who ask the questions unless the caller says otherwise: the engine's
+        threads wait for each other, so one that shares its core slows all of them down several times.
+        """
         settings = self._settings
         return await LlamaEngine.launch(
             EnginePlan(
                 artifact=prepared,
                 concurrency=spec.max_concurrency,
                 context_tokens=spec.max_context_tokens or settings.default_context_tokens,
-                prompt_threads=math.ceil(spec.resources.cpus) or _usable_cpus(),
+                prompt_threads=math.ceil(spec.resources.cpus) or max(1, _usable_cpus() - 1),
                 run_directory=settings.run_directory / instance_id,
                 log_path=settings.log_directory / f"{instance_id}.log",
                 devices=self._devices,
