@@ -5,6 +5,7 @@ Only the start of the platform touches its code; everything else is what any cli
 
 import asyncio
 import contextlib
+import os
 import shutil
 import signal
 import threading
@@ -35,7 +36,6 @@ SHOWN_ITEMS = 5
 
 # A model this small copies words out of a question; lines to complete, with an example of each kind, suit it.
 PROMPT_TEMPLATE = (
-    "Complete each line with one word or one number.\n"
     "The capital of the Netherlands is Amsterdam\n"
     "2 + 3 = 5\n"
     "The plural of car is cars\n"
@@ -209,7 +209,9 @@ class _Steps:
     def evaluate(self, name: str, *, artifact: str, dataset: str, method: str) -> Evaluated:
         """One run, from its start to its metrics. Raises RunDisappointed unless it succeeds."""
         self._heading(f"Run {name}: artifact {artifact}, dataset {dataset}, method {method}")
-        options: dict[str, Any] = {"concurrency": CONCURRENCY}
+        # The platform itself runs on the same cores; an engine that takes them all only waits for itself.
+        cpus = max(1, (os.cpu_count() or 2) - 1)
+        options: dict[str, Any] = {"concurrency": CONCURRENCY, "serving": {"cpus": cpus}}
         if self._questions is not None:
             options["limit"] = self._questions
         run = self._client.runs.start(
