@@ -165,6 +165,23 @@ def test_wrong_lines_are_named(
     assert [fault.line for fault in caught.value.faults] == [17, 30]
 
 
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        ({"field": "body.name", "message": "name 'x' is taken"}, "name 'x' is taken by ds_1\n  in body.name"),
+        ({"field": "name", "message": "choose another"}, "name 'x' is taken by ds_1\n  name: choose another"),
+        ({"message": "name 'x' is taken"}, "name 'x' is taken by ds_1"),
+    ],
+)
+def test_a_single_fault_is_not_said_twice(
+    server: Any, client: AssayClient, answer: Any, fault: dict[str, str], text: str
+) -> None:
+    server.on("POST", "/v1/datasets", answer({"detail": "name 'x' is taken by ds_1", "errors": [fault]}, 409))
+    with pytest.raises(Conflict) as caught:
+        client.datasets.create("x")
+    assert str(caught.value) == text
+
+
 def test_long_lists_of_faults_are_cut_in_the_text_alone(
     server: Any, client: AssayClient, answer: Any
 ) -> None:

@@ -74,13 +74,14 @@ def place(fault: Fault) -> str:
 
 
 def _fault_lines(faults: Sequence[Fault], *, message: str) -> list[str]:
-    # A single fault is often the message itself, with or without the field in front.
-    if len(faults) == 1 and not place(faults[0]) and faults[0].message in message:
-        return []
     lines = []
     for fault in faults[:SHOWN_FAULTS]:
         where = place(fault)
-        lines.append(f"  {where}: {fault.message}" if where else f"  {fault.message}")
+        # A single fault is often what the message says already; then only its place is news.
+        news = "" if len(faults) == 1 and fault.message in message else fault.message
+        line = ": ".join(part for part in (where, news) if part)
+        if line and line not in message:
+            lines.append(f"  {line}" if news else f"  in {line}")
     if len(faults) > SHOWN_FAULTS:
         lines.append(f"  ... and {len(faults) - SHOWN_FAULTS} more")
     return lines

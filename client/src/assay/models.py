@@ -127,7 +127,8 @@ class Method(Document):
 class RenderedRow(Document):
     """A row as the method would ask it."""
 
-    row: Any
+    index: int = 0
+    row: Any = None
     prompt: str
     target: str
     requests: list[dict[str, Any]] = Field(default_factory=list)

@@ -18,7 +18,18 @@ from assay.models import (
     Task,
     Template,
 )
-from assay.rendering.text import MISSING, Heading, compact, fields, moment, one_line, size, state, table
+from assay.rendering.text import (
+    MISSING,
+    Heading,
+    compact,
+    fields,
+    moment,
+    one_line,
+    size,
+    state,
+    table,
+    visible,
+)
 
 
 def dataset_table(datasets: Iterable[Dataset]) -> Table:
@@ -107,7 +118,7 @@ def template_list(templates: Iterable[Template]) -> RenderableType:
             (
                 parameter.name,
                 "yes" if parameter.required else "",
-                "" if parameter.required else one_line(parameter.default),
+                "" if parameter.required else one_line(visible(parameter.default)),
                 parameter.description,
             )
             for parameter in template.parameters
@@ -171,16 +182,19 @@ def method_card(method: Method) -> RenderableType:
     ]
     if method.description:
         lines.append(("description", method.description))
-    lines += [(f"  {name}", compact(value)) for name, value in method.recipe.items()]
+    lines += [(f"  {name}", visible(value)) for name, value in method.recipe.items()]
     return fields(lines)
 
 
 def preview(rows: Iterable[RenderedRow]) -> RenderableType:
     """Rows as the model would be asked them."""
     parts: list[RenderableType] = []
-    for number, row in enumerate(rows):
-        parts.append(fields([("prompt", row.prompt), ("expected", row.target)], title=f"row {number}"))
-        parts.append(Text(""))
+    for row in rows:
+        lines = [("prompt", row.prompt)]
+        choices = [request["continuation"] for request in row.requests if request.get("continuation")]
+        lines += [("choice", str(choice)) for choice in choices]
+        lines.append(("expected", row.target))
+        parts += [fields(lines, title=f"row {row.index}"), Text("")]
     return Group(*parts)
 
 

@@ -69,11 +69,16 @@ def plan_card(plan: Plan) -> RenderableType:
     ]
     if task.get("generation_kwargs"):
         lines.append(("generation", compact(task["generation_kwargs"])))
-    options = {name: value for name, value in plan.options.items() if value not in (None, {}, [])}
-    lines.append(("options", compact(options)))
+    lines.append(("options", compact(_given(plan.options))))
     lines.append(("plan hash", plan.plan_hash))
     lines.extend(("not as published", Text(clean(note), style="yellow")) for note in plan.notes)
     return fields(lines)
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options without those that are left to somebody else."""
+    values = {name: _given(value) if isinstance(value, Mapping) else value for name, value in options.items()}
+    return {name: value for name, value in values.items() if value not in (None, {}, [])}
 
 
 def run_card(run: Run) -> RenderableType:

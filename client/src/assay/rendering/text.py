@@ -78,6 +78,11 @@ def compact(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def visible(value: Any) -> str:
+    """A JSON value; text with outer white space, or none at all, is quoted so that it can be seen."""
+    return value if isinstance(value, str) and value.strip() == value != "" else json.dumps(value)
+
+
 def one_line(value: Any, *, width: int = 80) -> str:
     """A JSON value on one line of at most ``width`` characters, line ends shown as a sign."""
     text = compact(value).replace("\n", "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}")
