@@ -41,6 +41,12 @@ from assay_serving.types import (
 
 _READY_SECONDS = 120.0
 _CONTEXT_TOKENS = 512
+# Mostly words that are one token each, so that prompts cut from it have the lengths that they seem to have.
+_STORY = (
+    "Anna sold 48 clips to her friends in April and then half as many in May . How many clips did she sell "
+    "in all ? A baker has 12 trays with 6 loaves each , sells a third of them before noon and gives 5 away . "
+    "How many are left in the evening ?"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,27 +220,32 @@ async def refuses_bad_requests(subject: Subject) -> None:
 
 
 async def repeats_itself(subject: Subject) -> None:
-    """Greedy text and token counts repeat as far as declared: in series, or at any concurrency.
+    """Greedy text repeats as far as declared: in series, or at any concurrency.
 
-    The prompts come in pairs whose lengths differ by one token or none, which is where batching shows.
+    Where batching changes results it shows first on short prompts whose lengths differ by one token, and
+    which are evaluated together. A long prompt before them makes an engine collect them for its next batch.
     """
     instance = await subject.shared()
     declared = instance.capabilities.greedy_determinism
     if declared is Determinism.NOT_REPEATABLE:
         return
-    words = [f"In {year} the town had {year * 7 % 93} houses. " for year in range(1900, 1912)]
-    prompts = ["".join(words[: 2 + pair]) + ending for pair in range(4) for ending in ("Then", "Then the")]
-    levels = (1, 2, 4) if declared is Determinism.REPEATABLE_ANY_BATCH else (1,)
+    words = _STORY.split()
+    rounds = [
+        [" ".join(words[start + 2 * each : start + 2 * each + 4 + each]) for each in range(3)]
+        for start in range(6, 30, 6)
+    ]
     async with subject.server.generate_session(instance.instance_id) as session:
-        expected = [(await session.generate(greedy(prompt, max_tokens=12))).text for prompt in prompts]
-        for level in levels:
-            gate = asyncio.Semaphore(level)
 
-            async def ask(prompt: str, gate: asyncio.Semaphore = gate) -> str:
-                async with gate:
-                    return (await session.generate(greedy(prompt, max_tokens=12))).text
+        async def ask(prompt: str) -> str:
+            return (await session.generate(greedy(prompt, max_tokens=12))).text
 
-            assert await asyncio.gather(*map(ask, prompts)) == expected, f"differs at concurrency {level}"
+        expected = [[await ask(prompt) for prompt in prompts] for prompts in rounds]
+        assert [await ask(prompt) for prompt in rounds[0]] == expected[0], "differs in series"
+        if declared is Determinism.REPEATABLE_SERIAL:
+            return
+        for prompts, texts in zip(rounds, expected, strict=True):
+            together = await asyncio.gather(ask(_STORY), *map(ask, prompts))
+            assert together[1:] == texts, f"differ when asked together: {prompts}"
 
 
 async def frees_cancelled_sequences(subject: Subject) -> None:
