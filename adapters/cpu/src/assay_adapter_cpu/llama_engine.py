@@ -259,6 +259,8 @@ class LlamaEngine(Engine):
         """See Engine. The server keeps nothing, so it is killed at once."""
         await self._process.stop(grace=0.0)
         shutil.rmtree(self._plan.run_directory, ignore_errors=True)
+        if not self.log_tail():
+            self._plan.log_path.unlink(missing_ok=True)
 
     async def _encode(self, request: GenerateRequest) -> list[int]:
         text = await self._http.apply_template(request.chat) if request.chat else request.text

@@ -1,12 +1,11 @@
 """The gRPC server of an adapter: everything that does not depend on the backend."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import grpc
 
@@ -243,14 +242,6 @@ async def _aborting(context: Context) -> AsyncIterator[None]:
     try:
         yield
     except ServingError as error:
-        await _abort(context, error)
-    except ValueError as error:
-        await _abort(context, InvalidRequest(str(error)))
-
-
-async def _abort(context: Context, error: ServingError) -> NoReturn:
-    trailer = to_proto(error.to_failure()).SerializeToString()
-    status = _STATUS_OF_CODE.get(error.code, grpc.StatusCode.INTERNAL)
-    with contextlib.suppress(ValueError):
+        trailer = to_proto(error.to_failure()).SerializeToString()
+        status = _STATUS_OF_CODE.get(error.code, grpc.StatusCode.INTERNAL)
         await context.abort(status, error.message, trailing_metadata=((ERROR_TRAILER, trailer),))
-    raise AssertionError("abort always raises")

@@ -74,7 +74,8 @@ class ModelServer:
     async def connect(cls, address: str, *, metadata: MetadataSource | None = None) -> AsyncIterator[Self]:
         """Open a channel to the adapter at `address` (``host:port``); it connects with the first call.
 
-        `metadata` is asked before every call for headers to send with it, such as `traceparent`.
+        `metadata` is asked before every call for headers (lower-case names) to send with it, such as
+        `traceparent`.
         """
         async with grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS) as channel:
             yield cls(channel, metadata=metadata)
@@ -201,11 +202,11 @@ class _Session(Generic[Request, Result]):
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._break(RequestCancelled("the session was closed"))
         self._call.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks)
-        self._break(RequestCancelled("the session was closed"))
 
     async def _ask(self, request: Any) -> Result:
         if self._broken is not None:
@@ -231,6 +232,7 @@ class _Session(Generic[Request, Result]):
                 await self._call.write(await self._outgoing.get())
 
     async def _receive(self) -> None:
+        # Also what remains when gRPC reports a cancellation, its own or the adapter's, as CancelledError.
         error: ServingError = AdapterUnavailable("the adapter ended the stream")
         try:
             async for reply in self._call:
@@ -239,7 +241,8 @@ class _Session(Generic[Request, Result]):
             error = _error_of_rpc(failure)
         except ValueError as failure:
             error = EngineError(f"the adapter answered with something unknown: {failure}")
-        self._break(error)
+        finally:
+            self._break(error)
 
     def _settle(self, reply: Any) -> None:
         future = self._waiting.get(reply.request_id)

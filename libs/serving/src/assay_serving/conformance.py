@@ -313,8 +313,9 @@ async def refuses_wrong_artifacts(subject: Subject) -> None:
 
 
 async def ends_with_its_lease(subject: Subject) -> None:
-    """A lease that nobody renews releases the instance, and KeepAlive is refused afterwards."""
-    instance = await subject.server.provision(subject.spec(max_concurrency=1, lease=0.3))
+    """A lease ends when KeepAlive last said, which releases the instance; KeepAlive is refused afterwards."""
+    instance = await subject.server.provision(subject.spec(max_concurrency=1))
+    await subject.server.keep_alive(instance.instance_id, lease=0.3)
     async with aclosing(subject.server.watch(instance.instance_id)) as events:  # type: ignore[type-var]
         states = [event.instance.state async for event in events]
     assert states[-1] is InstanceState.RELEASED, states
