@@ -122,18 +122,17 @@ async def _on_own_platform(session: Session, *, home: Path, questions: int | Non
     with _cancelled_by_signals():
         session.say(f"Starting the platform in {home}; this takes up to a minute.")
         begun = time.monotonic()
-        try:
-            async with platform(home) as running:
-                session.say(f"Ready after {time.monotonic() - begun:.0f} s: {running.gateway_url}")
-                try:
-                    return await asyncio.to_thread(
-                        _take_steps, session, running.gateway_url, running.api_key, questions, stop
-                    )
-                finally:
-                    # The thread cannot be cancelled; it looks here between two requests.
-                    stop.set()
-        except (RuntimeError, OSError) as error:
-            raise PlatformFailed(f"the platform did not start: {error}") from error
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                running = await stack.enter_async_context(platform(home))
+            except (RuntimeError, OSError) as error:
+                raise PlatformFailed(f"the platform did not start: {error}") from error
+            session.say(f"Ready after {time.monotonic() - begun:.0f} s: {running.gateway_url}")
+            # The thread cannot be cancelled; it looks at this between two requests.
+            stack.callback(stop.set)
+            return await asyncio.to_thread(
+                _take_steps, session, running.gateway_url, running.api_key, questions, stop
+            )
 
 
 @contextlib.contextmanager
