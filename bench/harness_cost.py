@@ -1,9 +1,9 @@
 """What the harness costs per sample beside lm-eval itself: same task, same rows, same responses, no model.
 
 Both sides answer GSM8K-like rows (5-shot, made here) at once with a fixed text. Ours builds prompts, passes
-them through the process boundary, scores and aggregates; lm-eval's is ``simple_evaluate`` after its imports and
-its task index are loaded. Prints wall milliseconds per sample, medians over rounds, and the ratio; the two
-sides alternate.
+them through the process boundary, scores and aggregates; lm-eval's is ``simple_evaluate`` after its imports
+and its task index are loaded. Prints wall milliseconds per sample, medians over rounds, and the ratio; the
+two sides alternate.
 """
 
 import asyncio
