@@ -158,7 +158,7 @@ async def test_a_process_that_dies_from_outside_is_started_again(tmp_path: Path,
         os.kill(first, signal.SIGTERM)
         assert_gone(first)
         async with asyncio.timeout(PATIENCE):
-            while supervisor.pids().get("one", first) == first:  # noqa: ASYNC110 - waits for another process
+            while supervisor.pids().get("one", first) == first:
                 await asyncio.sleep(0.02)
             await supervisor.wait_ready("one")
 
@@ -278,7 +278,7 @@ async def test_a_cancelled_start_stops_what_runs(tmp_path: Path, children: Child
 
     task = asyncio.create_task(start())
     async with asyncio.timeout(PATIENCE):
-        while not (tmp_path / "logs" / "never.log").exists():  # noqa: ASYNC110 - waits for another process
+        while not (tmp_path / "logs" / "never.log").exists():
             await asyncio.sleep(0.02)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

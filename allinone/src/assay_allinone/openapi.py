@@ -5,16 +5,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import method_svc.settings
-import method_svc.wiring
-import metrics_svc.wiring
 from pydantic import SecretStr
 
 import dataset_svc.settings
 import dataset_svc.wiring
 import eval_svc.settings
 import eval_svc.wiring
+import method_svc.settings
+import method_svc.wiring
 import metrics_svc.settings
+import metrics_svc.wiring
 
 KEY = SecretStr("only-the-description-is-made")
 
