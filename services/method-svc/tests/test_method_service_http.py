@@ -345,7 +345,11 @@ async def test_a_bad_recipe_names_its_field_and_changes_nothing(client: httpx.As
 MISFITS: list[tuple[dict[str, Any], str, str]] = [
     ({**RECIPE, "input_field": "quest"}, "recipe.input_field", "'question', 'answer', 'hint'"),
     ({**RECIPE, "expected_output_field": "gold"}, "recipe.expected_output_field", "'gold'"),
-    ({**RECIPE, "prompt_template": "{{ input | upper }}"}, "recipe.prompt_template", "question, hint"),
+    (
+        {**RECIPE, "prompt_template": "{{ input | upper }}"},
+        "recipe.prompt_template",
+        "one field name and nothing else",
+    ),
     ({**RECIPE, "prompt_template": "{{nosuch}}"}, "recipe.prompt_template", "'{{nosuch}}'"),
     ({**RECIPE, "prompt_template": "{{answer}}"}, "recipe.prompt_template", "'{{answer}}'"),
     ({"template": "builtin-lm-eval", "task": "sciq"}, "recipe.task", "'correct_answer'"),
