@@ -272,7 +272,10 @@ def test_no_platform_ends_with_3(assay: Any, monkeypatch: pytest.MonkeyPatch, tm
 def test_ctrl_c_stops_the_watching_and_not_the_run(server: Any, answer: Any, document: Any) -> None:
     server.on("GET", f"/v1/evaluations/{RUN_A}", answer({**document("run"), "state": "Running"}))
     environment = {**os.environ, "ASSAY_URL": server.url, "ASSAY_API_KEY": "key"}
-    command = [sys.executable, "-c", "from assay.cli import main; main()", "run", "watch", RUN_A]
+    # A runner that was itself started in the background passes on that SIGINT is ignored.
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    program += "from assay.cli import main; main()"
+    command = [sys.executable, "-c", program, "run", "watch", RUN_A]
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
