@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataset_svc.domain import SnapshotContent, Source
+from dataset_svc.domain.snapshots import SnapshotContent, Source
 from dataset_svc.errors import InvalidUpload
 from dataset_svc.ingest import ingest
 from dataset_svc.jsonl import Limits

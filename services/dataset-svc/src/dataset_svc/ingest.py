@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from assay_chassis.errors import Fault
-from dataset_svc.domain import SnapshotContent, Source
+from dataset_svc.domain.snapshots import SnapshotContent, Source
 from dataset_svc.errors import InvalidUpload
 from dataset_svc.jsonl import FaultyLine, Limits, Row, read_lines
 from dataset_svc.parquet import write_rows

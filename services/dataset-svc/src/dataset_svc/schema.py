@@ -18,7 +18,7 @@ from enum import StrEnum
 import pyarrow as pa
 
 from assay_chassis.errors import Fault
-from dataset_svc.domain import Column, Example
+from dataset_svc.domain.snapshots import Column, Example
 from dataset_svc.jsonl import FaultyLine, Limits, Row
 
 _EXACT_IN_DOUBLE = 2**53

@@ -12,9 +12,12 @@ from assay_chassis.telemetry import Telemetry
 from assay_chassis.web import create_web_app
 from dataset_svc.api import router
 from dataset_svc.jsonl import Limits
-from dataset_svc.service import DatasetService
+from dataset_svc.service import Services
+from dataset_svc.service.datasets import DatasetService
+from dataset_svc.service.snapshots import SnapshotService
+from dataset_svc.service.uploads import UploadService
 from dataset_svc.settings import Settings
-from dataset_svc.store import open_dataset_store
+from dataset_svc.store import open_stores
 
 SERVICE_NAME = "dataset-svc"
 VERSION = "0.1.0"
@@ -33,17 +36,21 @@ def create_app(settings: Settings) -> FastAPI:
         async with open_infrastructure(
             settings, service_name=SERVICE_NAME, telemetry=telemetry
         ) as infrastructure:
-            store = await open_dataset_store(infrastructure, cache=settings.home / "cache" / "snapshots")
-            app.state.service = DatasetService(
-                store=store,
-                limits=Limits(
-                    line_bytes=settings.max_line_bytes,
-                    nesting=settings.max_nesting,
-                    columns=settings.max_columns,
+            stores = await open_stores(infrastructure, cache=settings.home / "cache" / "snapshots")
+            app.state.services = Services(
+                datasets=DatasetService(stores),
+                snapshots=SnapshotService(stores),
+                uploads=UploadService(
+                    stores,
+                    limits=Limits(
+                        line_bytes=settings.max_line_bytes,
+                        nesting=settings.max_nesting,
+                        columns=settings.max_columns,
+                    ),
+                    max_upload_bytes=settings.max_upload_bytes,
+                    concurrent_ingests=settings.concurrent_ingests,
+                    workspace=settings.home / "uploads",
                 ),
-                max_upload_bytes=settings.max_upload_bytes,
-                concurrent_ingests=settings.concurrent_ingests,
-                workspace=settings.home / "uploads",
             )
             opened.append(infrastructure)
             try:

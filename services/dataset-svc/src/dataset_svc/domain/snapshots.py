@@ -1,8 +1,7 @@
-"""Datasets and snapshots."""
+"""Immutable rows of a dataset."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 
 Example = str | int | float | bool
 """A value shown to a person: long text is cut, lists and objects are JSON text."""
@@ -15,13 +14,6 @@ def now() -> datetime:
     """The time to the millisecond, which is what the store keeps: what is read is what was answered."""
     moment = datetime.now(UTC)
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-
-
-class DatasetStatus(StrEnum):
-    """Whether a dataset can be evaluated on."""
-
-    EMPTY = "Empty"
-    READY = "Ready"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,31 +82,6 @@ class Snapshot:
     def has(self, content: SnapshotContent) -> bool:
         """Whether uploading ``content`` over this snapshot would change nothing."""
         return (self.digest, self.split) == (content.digest, content.split)
-
-
-@dataclass(frozen=True, slots=True)
-class Dataset:
-    """A named entry of the registry; ``current_snapshot`` is ``None`` until data was added."""
-
-    id: str
-    name: str
-    version: str
-    description: str
-    created_at: datetime
-    current_snapshot: Snapshot | None = None
-
-    @property
-    def status(self) -> DatasetStatus:
-        """Ready once it has data."""
-        return DatasetStatus.EMPTY if self.current_snapshot is None else DatasetStatus.READY
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """A page of datasets, newest first; ``next_cursor`` is ``None`` on the last one."""
-
-    items: list[Dataset]
-    next_cursor: str | None
 
 
 @dataclass(frozen=True, slots=True)

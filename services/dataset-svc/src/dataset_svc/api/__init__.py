@@ -1,0 +1,10 @@
+"""HTTP routes of dataset-svc."""
+
+from fastapi import APIRouter
+
+from dataset_svc.api import datasets, snapshots, uploads
+
+router = APIRouter(prefix="/v1")
+router.include_router(datasets.router)
+router.include_router(uploads.router)
+router.include_router(snapshots.router)

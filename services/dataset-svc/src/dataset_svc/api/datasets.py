@@ -1,0 +1,38 @@
+"""Registering datasets and finding them."""
+
+from fastapi import APIRouter
+
+from assay_chassis.web import problems
+from dataset_svc.api.models import DatasetModel, DatasetPage, NewDataset
+from dataset_svc.api.parameters import Cursor, DatasetId, Limit, Opened
+from dataset_svc.errors import DatasetNotFound, NameTaken
+
+router = APIRouter(tags=["datasets"])
+
+
+@router.post(
+    "/datasets",
+    status_code=201,
+    summary="Register a dataset",
+    responses=problems(NameTaken),
+)
+async def create_dataset(body: NewDataset, services: Opened) -> DatasetModel:
+    """Register a named dataset. It is `Empty` until data is added."""
+    dataset = await services.datasets.create_dataset(
+        name=body.name, version=body.version, description=body.description
+    )
+    return DatasetModel.model_validate(dataset)
+
+
+@router.get("/datasets", summary="List datasets")
+async def list_datasets(
+    services: Opened, name: str | None = None, cursor: Cursor = None, limit: Limit = 50
+) -> DatasetPage:
+    """Datasets, newest first; with `name`, those of exactly that name."""
+    return DatasetPage.model_validate(await services.datasets.datasets(name=name, cursor=cursor, limit=limit))
+
+
+@router.get("/datasets/{dataset_id}", summary="Get a dataset", responses=problems(DatasetNotFound))
+async def get_dataset(dataset_id: DatasetId, services: Opened) -> DatasetModel:
+    """One dataset with its current snapshot."""
+    return DatasetModel.model_validate(await services.datasets.dataset(dataset_id))

@@ -1,0 +1,1 @@
+"""What dataset-svc knows of: datasets, and their snapshots."""

@@ -1,0 +1,16 @@
+"""What dataset-svc does."""
+
+from dataclasses import dataclass
+
+from dataset_svc.service.datasets import DatasetService
+from dataset_svc.service.snapshots import SnapshotService
+from dataset_svc.service.uploads import UploadService
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the routes ask for, by kind."""
+
+    datasets: DatasetService
+    snapshots: SnapshotService
+    uploads: UploadService

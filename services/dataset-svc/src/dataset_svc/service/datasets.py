@@ -1,0 +1,33 @@
+"""Registering datasets and finding them."""
+
+from assay_chassis.identifiers import new_id
+from dataset_svc.domain.datasets import Dataset, Listing
+from dataset_svc.domain.snapshots import now
+from dataset_svc.store import Stores
+
+
+class DatasetService:
+    """The registry."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+
+    async def create_dataset(self, *, name: str, version: str, description: str) -> Dataset:
+        """Register a dataset without data.
+
+        Raises:
+            NameTaken: one of that name and version exists.
+        """
+        dataset = Dataset(
+            id=new_id("ds"), name=name, version=version, description=description, created_at=now()
+        )
+        await self._stores.datasets.add(dataset)
+        return dataset
+
+    async def dataset(self, dataset_id: str) -> Dataset:
+        """The dataset; raises DatasetNotFound."""
+        return await self._stores.datasets.dataset(dataset_id)
+
+    async def datasets(self, *, name: str | None, cursor: str | None, limit: int) -> Listing:
+        """Datasets, newest first."""
+        return await self._stores.datasets.datasets(name=name, cursor=cursor, limit=limit)
