@@ -1,6 +1,6 @@
 """What dataset-svc says."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -33,6 +33,71 @@ class SnapshotReady(Event):
     rows: int = Field(ge=1)
     columns: dict[str, str] = Field(description="column name to type name")
     split: str
+    role: Literal["evaluation", "fewshot"] = Field(
+        default="evaluation",
+        description="fewshot: examples that go with an evaluation snapshot; never current",
+    )
+    fewshot_snapshot_id: str | None = Field(
+        default=None, description="the snapshot with the examples that were ingested together with this one"
+    )
+    source_kind: Literal["jsonl", "huggingface"] | None = None
+
+    def aggregate_id(self) -> str:
+        """The dataset."""
+        return self.dataset_id
+
+
+class IngestFailed(Event):
+    """An ingest ended without a snapshot; the dataset keeps what it had."""
+
+    SUBJECT: ClassVar[str] = "assay.dataset.ingest.failed.v1"
+
+    ingest_id: str
+    dataset_id: str
+    code: str = Field(description="stable for programs, for example unknown-split")
+    message: str
+
+    def aggregate_id(self) -> str:
+        """The dataset."""
+        return self.dataset_id
+
+
+class IngestCancelled(Event):
+    """An ingest was cancelled; the dataset keeps what it had."""
+
+    SUBJECT: ClassVar[str] = "assay.dataset.ingest.cancelled.v1"
+
+    ingest_id: str
+    dataset_id: str
+    cancelled_by: str
+
+    def aggregate_id(self) -> str:
+        """The dataset."""
+        return self.dataset_id
+
+
+class DatasetDeleted(Event):
+    """A dataset and all its snapshots are gone; its name may be taken again."""
+
+    SUBJECT: ClassVar[str] = "assay.dataset.dataset.deleted.v1"
+
+    dataset_id: str
+    name: str
+    version: str
+
+    def aggregate_id(self) -> str:
+        """The dataset."""
+        return self.dataset_id
+
+
+class SnapshotDeleted(Event):
+    """A snapshot is gone."""
+
+    SUBJECT: ClassVar[str] = "assay.dataset.snapshot.deleted.v1"
+
+    dataset_id: str
+    snapshot_id: str
+    digest: str = Field(description="sha256 of the canonical Parquet file, hexadecimal")
 
     def aggregate_id(self) -> str:
         """The dataset."""

@@ -3,7 +3,14 @@
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from assay_contracts.dataset_events import DatasetCreated, SnapshotReady
+from assay_contracts.dataset_events import (
+    DatasetCreated,
+    DatasetDeleted,
+    IngestCancelled,
+    IngestFailed,
+    SnapshotDeleted,
+    SnapshotReady,
+)
 from assay_contracts.envelope import Envelope, Event, envelop
 from assay_contracts.eval_events import (
     ArtifactRegistered,
@@ -18,11 +25,13 @@ from assay_contracts.eval_events import (
 )
 from assay_contracts.method_events import MethodVersionCreated
 from assay_contracts.metrics_events import ComparisonCreated, RunScored, ScoringFailed
-from assay_contracts.work import RunRequested
+from assay_contracts.work import IngestRequested, RunRequested
 
 EXAMPLE_TIME: Final = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 
 _DIGEST = "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"
+_SNAPSHOT_ID = "snap_01kas3sx6p9r2u5x8a1d4g7j0m"
+_INGEST_ID = "ing_01kas3sp1r4u7x0a3d6g9j2m5p"
 _RUN: dict[str, Any] = {
     "run_id": "run_01kas3v7qe8m5w2t9c4xhz6bnd",
     "artifact_id": "art_01kas3tr0d3g6k9p2s5v8y1b4e",
@@ -51,15 +60,26 @@ def examples() -> tuple[Event, ...]:
     """One instance of every event class."""
     return (
         DatasetCreated(dataset_id=_RUN["dataset_id"], name="tutorial-eval", version="main"),
+        DatasetDeleted(dataset_id=_RUN["dataset_id"], name="tutorial-eval", version="main"),
         SnapshotReady(
             dataset_id=_RUN["dataset_id"],
             dataset_name="tutorial-eval",
-            snapshot_id="snap_01kas3sx6p9r2u5x8a1d4g7j0m",
+            snapshot_id=_SNAPSHOT_ID,
             digest=_DIGEST,
             rows=1319,
             columns={"question": "string", "answer": "string"},
             split="test",
+            fewshot_snapshot_id="snap_01kas3sw3k6n9q2t5w8z1c4f7h",
+            source_kind="huggingface",
         ),
+        SnapshotDeleted(dataset_id=_RUN["dataset_id"], snapshot_id=_SNAPSHOT_ID, digest=_DIGEST),
+        IngestFailed(
+            ingest_id=_INGEST_ID,
+            dataset_id=_RUN["dataset_id"],
+            code="unknown-split",
+            message="openai/gsm8k has no split 'validation' in subset 'main'; there are: train, test",
+        ),
+        IngestCancelled(ingest_id=_INGEST_ID, dataset_id=_RUN["dataset_id"], cancelled_by="ci"),
         MethodVersionCreated(
             method_id=_RUN["method_id"],
             name="tutorial-eval-method",
@@ -90,6 +110,7 @@ def examples() -> tuple[Event, ...]:
             paired_items=1319,
         ),
         RunRequested(run_id=_RUN["run_id"]),
+        IngestRequested(ingest_id=_INGEST_ID),
     )
 
 
@@ -103,5 +124,10 @@ def example_envelopes() -> dict[str, Envelope]:
 
 
 def _source(event: Event) -> str:
-    owner = event.SUBJECT.split(".")[1]
-    return f"/assay/{'eval' if owner == 'work' else owner}-svc"
+    if isinstance(event, RunRequested):
+        owner = "eval"
+    elif isinstance(event, IngestRequested):
+        owner = "dataset"
+    else:
+        owner = event.SUBJECT.split(".")[1]
+    return f"/assay/{owner}-svc"

@@ -12,7 +12,11 @@ from assay_contracts.envelope import Envelope, Event
 
 FACTS: Final[tuple[type[Event], ...]] = (
     dataset_events.DatasetCreated,
+    dataset_events.DatasetDeleted,
     dataset_events.SnapshotReady,
+    dataset_events.SnapshotDeleted,
+    dataset_events.IngestFailed,
+    dataset_events.IngestCancelled,
     method_events.MethodVersionCreated,
     eval_events.ArtifactRegistered,
     eval_events.RunQueued,
@@ -29,8 +33,11 @@ FACTS: Final[tuple[type[Event], ...]] = (
 )
 """Events that other teams may read."""
 
+WORK: Final[tuple[type[Event], ...]] = (work.RunRequested, work.IngestRequested)
+"""Messages from a service to its own workers."""
+
 EVENTS: Final[Mapping[str, type[Event]]] = MappingProxyType(
-    {**{event.SUBJECT: event for event in FACTS}, work.RunRequested.SUBJECT: work.RunRequested}
+    {event.SUBJECT: event for event in (*FACTS, *WORK)}
 )
 """Every message class by its subject."""
 

@@ -15,3 +15,15 @@ class RunRequested(Event):
     def aggregate_id(self) -> str:
         """The run."""
         return self.run_id
+
+
+class IngestRequested(Event):
+    """A queued ingest waits for a worker. Losing or repeating this message costs time, never an ingest."""
+
+    SUBJECT: ClassVar[str] = "assay.work.ingest"
+
+    ingest_id: str
+
+    def aggregate_id(self) -> str:
+        """The ingest."""
+        return self.ingest_id
