@@ -35,6 +35,22 @@ class EntryKind(StrEnum):
     TAG = "tag"
 
 
+class TaskStatus(StrEnum):
+    """Whether and under which condition this platform runs a name.
+
+    `ok` and `needs-log-probabilities` (where the backend gives them) run; the others are refused.
+    """
+
+    OK = "ok"
+    NEEDS_LOG_PROBABILITIES = "needs-log-probabilities"
+    NEEDS_EXTRA = "needs-extra"
+    UNSAFE_CODE = "unsafe-code"
+    REMOTE_JUDGE = "remote-judge"
+    HUB_METRIC = "hub-metric"
+    MULTIMODAL = "multimodal"
+    UNSUPPORTED = "unsupported"
+
+
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
     """One name of the index.
@@ -60,6 +76,16 @@ class IndexEntry:
     members: list[str] = field(default_factory=list)
     missing_packages: list[str] = field(default_factory=list)
     refusal: str | None = None
+    status: TaskStatus = TaskStatus.OK
+
+    @property
+    def reason(self) -> str:
+        """What the status means for this name, in words; empty for `ok`."""
+        if self.refusal:
+            return self.refusal
+        if self.status is TaskStatus.NEEDS_LOG_PROBABILITIES:
+            return "it scores given continuations, so the backend must return log-probabilities of a prompt"
+        return ""
 
     @property
     def needs_log_probabilities(self) -> bool:

@@ -66,16 +66,10 @@ class HarnessProcess:
             if index is None:
                 index = await asyncio.to_thread(load_task_index)
             yaml_path = Path(index.runnable(recipe.task).yaml_path)
-        absolute = rows.model_copy(
-            update={
-                "evaluation": rows.evaluation.absolute(),
-                "fewshot": rows.fewshot and rows.fewshot.absolute(),
-            }
-        )
         channel = _Channel()
         try:
             await channel.start()
-            facts: TaskFacts = await channel.call("open", recipe, options, absolute, yaml_path)
+            facts: TaskFacts = await channel.call("open", recipe, options, rows.absolute(), yaml_path)
             yield cls(channel, facts)
         finally:
             # Shielded: a cancelled caller must not leave the process behind.

@@ -37,6 +37,44 @@ Response: TypeAlias = str | float | LogProbability | Sequence[float | bool]
 
 
 @dataclass(frozen=True, slots=True)
+class Deviation:
+    """One thing in which a run differs from the task's own definition, in JSON-safe values.
+
+    `field` is one of `dataset_path`, `dataset_name`, `evaluation_split`, `fewshot_source`, `fewshot_split`,
+    `num_fewshot`, `repeats`, `generation_kwargs`, `limit`; None stands for what is not defined, or not known.
+    """
+
+    field: str
+    task_value: JsonValue
+    run_value: JsonValue
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemberFacts:
+    """One task of a group: its documents are those with `start <= index < stop` in the run.
+
+    The other fields are as in `TaskFacts`.
+    """
+
+    task: str
+    start: int
+    stop: int
+    row_count: int
+    version: str
+    output_type: str
+    repeats: int
+    evaluation_split: str
+    num_fewshot: int
+    fewshot_source: FewshotSource
+    fewshot_canonical: bool
+    generation_kwargs: dict[str, JsonValue]
+    metric_names: list[str]
+    config_sha256: str
+    deviations: list[Deviation]
+
+
+@dataclass(frozen=True, slots=True)
 class TaskFacts:
     """What is fixed once a task stands on its rows; recorded in the run's plan.
 
@@ -45,6 +83,12 @@ class TaskFacts:
     `fewshot_canonical` is False where the examples come from elsewhere than in the task's own definition.
     `config_sha256` covers the resolved task definition; `file_sha256` every file behind it, by its path
     relative to the lm-eval package. `metric_names` and the keys of per-document values are `metric,filter`.
+    `deviations` tell what keeps the numbers from being the task's own; empty for a canonical run.
+
+    Of a group, `task` is its name, counts are sums, names are unions in order of the members; `output_type`,
+    `evaluation_split` and `evaluation_role` are "mixed", and `generation_kwargs`, `until` and `max_gen_toks`
+    those of the first member that generates, where members differ. `members` (empty for a single task) has
+    what holds for each.
     """
 
     task: str
@@ -71,6 +115,8 @@ class TaskFacts:
     config_sha256: str
     file_sha256: dict[str, str]
     library_versions: dict[str, str]
+    deviations: list[Deviation] = field(default_factory=list)
+    members: list[MemberFacts] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +143,9 @@ class ModelRequest:
 class Document:
     """One row, ready to be asked.
 
-    `index` is the row's position in the evaluation rows as the task sees them (lm-eval's `doc_id`). The
-    hashes are lm-eval's: two runs may be paired where all three agree. `doc` is JSON-safe.
+    `index` is the row's position in the evaluation rows as the task sees them (lm-eval's `doc_id`), counted
+    on from the member before in a group. `task` is the task that the row belongs to. The hashes are
+    lm-eval's: two runs may be paired where all three agree. `doc` is JSON-safe.
     """
 
     index: int
@@ -108,6 +155,7 @@ class Document:
     target: str
     doc: dict[str, JsonValue]
     requests: list[ModelRequest]
+    task: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +165,14 @@ class DocumentScore:
     `values` maps `metric,filter` to a number, or for metrics that only exist over the whole set of documents
     to a tagged structure (see `values.encode`). `number_types` names the NumPy type of the values that are
     NumPy scalars, because Python and NumPy numbers add up differently in the last bit. `filtered` maps each
-    filter to its results, one per request (repeats merged).
+    filter to its results, one per request (repeats merged). `index` and `task` are the document's.
     """
 
     index: int
     values: dict[str, JsonValue]
     number_types: dict[str, str]
     filtered: dict[str, list[JsonValue]]
+    task: str = ""
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -137,7 +186,8 @@ class Aggregate:
 
     `metrics` maps `<task>.<metric>,<filter>` and `<task>.<metric>_stderr,<filter>` to lm-eval's value, None
     where lm-eval says "N/A" or where the value is not finite; the latter keys are in `not_finite`.
-    `higher_is_better` goes by the keys of the metrics without stderr. `sample_count` counts documents.
+    `higher_is_better` goes by the keys of the metrics without stderr. `sample_count` counts documents. A
+    group brings the metrics of its tasks, of the groups inside it and its own.
     """
 
     metrics: dict[str, float | None]
