@@ -4,8 +4,10 @@ import asyncio
 from contextlib import suppress
 
 
-async def end(*tasks: asyncio.Task[None]) -> None:
+async def end(*tasks: asyncio.Task[None], patience: float = 0.5) -> None:
     """Cancel tasks and wait until they are over; their failures are raised, cancellation is not.
+
+    A task that is not over after ``patience`` seconds is cancelled again, and so on.
 
     One ``cancel`` is not enough on Python 3.11: ``asyncio.wait_for`` there drops a cancellation that arrives
     in the moment in which what it waits for completes, and the task goes on.
@@ -14,7 +16,7 @@ async def end(*tasks: asyncio.Task[None]) -> None:
     while waiting:
         for task in waiting:
             task.cancel()
-        _, waiting = await asyncio.wait(waiting, timeout=0.5)
+        _, waiting = await asyncio.wait(waiting, timeout=patience)
     for task in tasks:
         with suppress(asyncio.CancelledError):
             task.result()

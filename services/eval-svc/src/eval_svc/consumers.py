@@ -1,11 +1,11 @@
 """Events that eval-svc listens to."""
 
 from assay_chassis.bus import Subscription
+from assay_chassis.leased_work import LeasedWorker
 from assay_contracts.envelope import Envelope, Event
 from assay_contracts.metrics_events import RunScored, ScoringFailed
 from assay_contracts.work import RunRequested
 from eval_svc.service import EvaluationService
-from eval_svc.worker import Worker
 
 
 def service_subscriptions(service: EvaluationService) -> list[Subscription]:
@@ -21,7 +21,7 @@ def service_subscriptions(service: EvaluationService) -> list[Subscription]:
     return [Subscription("ASSAY_METRICS", "eval-svc", subjects, on_metrics)]
 
 
-def worker_subscriptions(worker: Worker) -> list[Subscription]:
+def worker_subscriptions(worker: LeasedWorker) -> list[Subscription]:
     """What a worker listens to: that a run waits."""
 
     async def on_request(_: Envelope, event: Event) -> None:

@@ -26,7 +26,7 @@ from eval_svc.planning import Planner
 from eval_svc.service import EvaluationService
 from eval_svc.settings import Settings
 from eval_svc.store import EvalStore
-from eval_svc.worker import Worker, WorkerParts
+from eval_svc.worker import WorkerParts, worker_of
 
 SERVICE = "eval-svc"
 WORKER_PATIENCE_S = 120.0
@@ -111,7 +111,7 @@ async def run_worker(settings: Settings) -> None:
         open_infrastructure(settings, service_name=SERVICE, telemetry=telemetry) as infrastructure,
         open_parts(settings, infrastructure) as parts,
     ):
-        worker = Worker(replace(parts, settings=settings))
+        worker = worker_of(replace(parts, settings=settings))
         async with (
             consuming(infrastructure.bus, worker_subscriptions(worker)),
             in_background(warm_up()),

@@ -1,22 +1,13 @@
-"""The worker: takes queued and abandoned runs under a lease and carries them out.
+"""What a worker does with a run: takes it under a lease and carries it out."""
 
-A message on ``assay.work.run`` only wakes it. What needs work is read from the runs themselves, so a lost
-message costs one sweep interval, and a dead worker's run is taken when its lease lapses.
-"""
-
-import asyncio
 import logging
-import os
-import secrets
-import socket
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from assay_chassis.errors import ServiceError, Unavailable
-from assay_chassis.leases import Lease, LeaseLost, acquire, is_free
+from assay_chassis.leased_work import LeasedWorker, StopWork
+from assay_chassis.leases import Lease, LeaseLost
 from assay_chassis.outbox import EventWriter
 from assay_chassis.store import Change, Document
 from assay_chassis.telemetry import Telemetry
@@ -56,115 +47,39 @@ class WorkerParts:
     telemetry: Telemetry
 
 
-class _Cancelled(Exception):
-    """Somebody asked for the run to be cancelled."""
+def worker_of(parts: WorkerParts) -> LeasedWorker:
+    """The loop that executes up to ``worker_slots`` runs at a time."""
 
-
-class Worker:
-    """Executes up to ``worker_slots`` runs at a time."""
-
-    def __init__(self, parts: WorkerParts) -> None:
-        self._parts = parts
-        self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._wakeup = asyncio.Event()
-        self._running: dict[str, asyncio.Task[None]] = {}
-
-    def wake(self) -> None:
-        """Look for work now."""
-        self._wakeup.set()
-
-    async def run(self) -> None:
-        """Take and carry out runs until cancelled; then give their leases back."""
-        try:
-            while True:
-                self._wakeup.clear()
-                try:
-                    await self._take_runs()
-                except Unavailable as error:
-                    logger.warning("worker waits: %s", error)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self._parts.settings.sweep_interval_s):
-                        await self._wakeup.wait()
-        finally:
-            for task in self._running.values():
-                task.cancel()
-            await asyncio.gather(*self._running.values(), return_exceptions=True)
-
-    async def _take_runs(self) -> None:
-        free = self._parts.settings.worker_slots - len(self._running)
-        if free <= 0:
-            return
-        for run in await self._parts.store.waiting_runs(limit=50):
-            if free == 0:
-                return
-            if run["_id"] in self._running or not is_free(run):
-                continue
-            lease = await acquire(
-                self._parts.store.runs, run, owner=self._owner, duration=self._parts.settings.lease_s
-            )
-            if lease is None:
-                continue
-            free -= 1
-            task = asyncio.create_task(self._carry_out(lease))
-            self._running[run["_id"]] = task
-            task.add_done_callback(partial(self._done, run["_id"]))
-
-    def _done(self, run_id: str, task: asyncio.Task[None]) -> None:
-        self._running.pop(run_id, None)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("run %s was dropped", run_id, exc_info=error)
-        self.wake()
-
-    async def _carry_out(self, lease: Lease) -> None:
-        run = await self._parts.service.run(lease.document_id)
-        with self._parts.telemetry.span(
+    async def carry_out(lease: Lease) -> None:
+        run = await parts.service.run(lease.document_id)
+        with parts.telemetry.span(
             "carry out run", traceparent=run.get("traceparent"), attributes={"assay.run": lease.document_id}
         ):
-            execution = RunExecution(self._parts, lease=lease, run=run)
-            logger.info("run %s taken, token %d", lease.document_id, lease.token)
-            try:
-                await self._beside_heartbeat(lease, execution.execute)
-            except LeaseLost as error:
-                logger.warning("run %s: %s", lease.document_id, error)
-            except Unavailable as error:
-                logger.warning("run %s is put back: %s", lease.document_id, error)
-            else:
-                logger.info("run %s is done here", lease.document_id)
-            finally:
-                with suppress(Unavailable):
-                    await lease.release()
+            await RunExecution(parts, lease=lease, run=run).execute()
 
-    async def _beside_heartbeat(self, lease: Lease, work: Callable[[], Awaitable[None]]) -> None:
-        """Do ``work`` while the lease is renewed; end it when the lease is lost or the run is cancelled."""
-        working = asyncio.ensure_future(work())
-        beating = asyncio.create_task(self._beat(lease))
-        try:
-            await asyncio.wait((working, beating), return_when=asyncio.FIRST_COMPLETED)
-            if working.done():
-                working.result()
-                return
-            working.cancel()
-            await asyncio.gather(working, return_exceptions=True)
-            try:
-                beating.result()
-            except _Cancelled as request:
-                run = await self._parts.service.run(lease.document_id)
-                if run["state"] != RunState.CANCELLED:
-                    await lease.write(self._parts.service.cancelled(run, by=str(request)))
-        finally:
-            for task in (working, beating):
-                task.cancel()
-            await asyncio.gather(working, beating, return_exceptions=True)
+    async def check(lease: Lease) -> None:
+        """End the work on a run that somebody has cancelled, or wants to."""
+        run = await parts.service.run(lease.document_id)
+        if run["state"] == RunState.CANCELLED:
+            raise LeaseLost(f"run {lease.document_id} was cancelled")
+        if request := run.get("cancel_requested"):
+            raise StopWork("cancel requested", then=partial(cancel, lease, request["by"]))
 
-    async def _beat(self, lease: Lease) -> None:
-        while True:
-            run = await self._parts.service.run(lease.document_id)
-            if request := run.get("cancel_requested"):
-                raise _Cancelled(request["by"])
-            if run["state"] == RunState.CANCELLED:
-                raise LeaseLost(f"run {lease.document_id} was cancelled")
-            await asyncio.sleep(self._parts.settings.lease_s / 4)
-            await lease.renew()
+    async def cancel(lease: Lease, by: str) -> None:
+        run = await parts.service.run(lease.document_id)
+        if run["state"] != RunState.CANCELLED:
+            await lease.write(parts.service.cancelled(run, by=by))
+
+    return LeasedWorker(
+        name="eval-worker",
+        collection=parts.store.runs,
+        find=lambda limit: parts.store.waiting_runs(limit=limit),
+        carry_out=carry_out,
+        check=check,
+        slots=parts.settings.worker_slots,
+        lease_s=parts.settings.lease_s,
+        sweep_s=parts.settings.sweep_interval_s,
+    )
 
 
 class RunExecution:

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from assay_chassis.infrastructure import consuming, in_background, open_infrastructure
+from assay_chassis.leased_work import Wakeup
 from assay_chassis.service_client import open_service_client
 from assay_chassis.telemetry import Telemetry
 from assay_chassis.web import create_web_app
@@ -16,10 +17,10 @@ from metrics_svc.api import router
 from metrics_svc.consumers import subscriptions
 from metrics_svc.service import MetricsService
 from metrics_svc.service.comparisons import ComparisonService
-from metrics_svc.service.runs import RunService, Wakeup
+from metrics_svc.service.runs import RunService
 from metrics_svc.settings import Settings
 from metrics_svc.store import MetricsStore
-from metrics_svc.worker import Scorer, ScorerParts
+from metrics_svc.worker import ScorerParts, scorer_of
 
 SERVICE = "metrics-svc"
 
@@ -47,7 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
             wakeup = Wakeup()
             runs = RunService(store=store, evaluations=evaluations, wakeup=wakeup)
             comparisons = ComparisonService(store=store, runs=runs, events=infrastructure.events)
-            scorer = Scorer(
+            scorer = scorer_of(
                 ScorerParts(
                     settings=settings,
                     store=store,

@@ -1,26 +1,20 @@
 """The scorer: takes runs with unscored blocks under a lease, scores them, and aggregates complete ones.
 
-Events only wake it. What there is to do is read from the runs' documents, so a lost wake-up costs one sweep
-interval, and the run of a dead scorer is taken when its lease lapses. Every step may be repeated: blocks have
-natural keys, scoring is repeatable, and the final metrics and the event that tells of them are one write
-under the lease.
+Every step may be repeated: blocks have natural keys, scoring is repeatable, and the final metrics and the
+event that tells of them are one write under the lease.
 """
 
 import asyncio
 import logging
-import os
-import secrets
-import socket
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from assay_chassis.errors import NotFound, Unavailable
-from assay_chassis.leases import Lease, LeaseLost, acquire, is_free
+from assay_chassis.leased_work import LeasedWorker, Wakeup, wait_for
+from assay_chassis.leases import Lease, LeaseLost
 from assay_chassis.outbox import EventWriter
 from assay_chassis.service_client import DigestMismatch, ServiceClient
 from assay_chassis.store import Change, Document
@@ -44,7 +38,6 @@ from metrics_svc.domain.runs import (
 from metrics_svc.domain.samples import ScoredSample, read_records
 from metrics_svc.domain.scoring import FailedBy, has_work
 from metrics_svc.errors import Unscorable
-from metrics_svc.service.runs import Wakeup, wait_for
 from metrics_svc.settings import Settings
 from metrics_svc.store import MetricsStore
 
@@ -66,88 +59,28 @@ class ScorerParts:
     wakeup: Wakeup
 
 
-class Scorer:
-    """Scores up to ``scoring_slots`` runs at a time."""
+def scorer_of(parts: ScorerParts) -> LeasedWorker:
+    """The loop that scores up to ``scoring_slots`` runs at a time."""
 
-    def __init__(self, parts: ScorerParts) -> None:
-        self._parts = parts
-        self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._running: dict[str, asyncio.Task[None]] = {}
-        self._is_short_of_slots = False
+    async def find(limit: int) -> list[Document]:
+        active = await parts.store.scorings.find_many({"active": True}, order_by="sort_key", limit=limit)
+        return [scoring for scoring in active if has_work(scoring, now=time.time())]
 
-    async def run(self) -> None:
-        """Score until cancelled; then give the leases back."""
-        try:
-            while True:
-                wakeup = self._parts.wakeup.next
-                try:
-                    await self._take_runs()
-                except Unavailable as error:
-                    logger.warning("scorer waits: %s", error)
-                except Exception:
-                    # Whatever it was, runs that nobody scores would be worse.
-                    logger.exception("scorer could not look for runs")
-                await wait_for(wakeup, seconds=self._parts.settings.scoring_sweep_s)
-        finally:
-            for task in self._running.values():
-                task.cancel()
-            await asyncio.gather(*self._running.values(), return_exceptions=True)
+    async def carry_out(lease: Lease) -> None:
+        scoring = RunScoring(parts, lease=lease, is_slot_wanted=lambda: scorer.is_short_of_slots)
+        await scoring.attempt()
 
-    async def _take_runs(self) -> None:
-        scorings = self._parts.store.scorings
-        waiting = [
-            scoring
-            for scoring in await scorings.find_many({"active": True}, order_by="sort_key", limit=200)
-            if scoring["_id"] not in self._running and has_work(scoring, now=time.time()) and is_free(scoring)
-        ]
-        for scoring in waiting:
-            if len(self._running) >= self._parts.settings.scoring_slots:
-                break
-            duration = self._parts.settings.scoring_lease_s
-            lease = await acquire(scorings, scoring, owner=self._owner, duration=duration)
-            if lease is not None:
-                task = asyncio.create_task(self._score(lease))
-                self._running[lease.document_id] = task
-                task.add_done_callback(partial(self._done, lease.document_id))
-        self._is_short_of_slots = any(scoring["_id"] not in self._running for scoring in waiting)
-
-    def _done(self, run_id: str, _: "asyncio.Task[None]") -> None:
-        self._running.pop(run_id, None)
-        self._parts.wakeup.notify()
-
-    async def _score(self, lease: Lease) -> None:
-        try:
-            await self._beside_heartbeat(lease)
-        except LeaseLost as error:
-            logger.info("scoring of %s ends here: %s", lease.document_id, error)
-        except Unavailable as error:
-            logger.warning("scoring of %s waits: %s", lease.document_id, error)
-            await asyncio.sleep(self._parts.settings.scoring_sweep_s)
-        except Exception:
-            logger.exception("scoring of %s ended unexpectedly", lease.document_id)
-        finally:
-            with suppress(Unavailable):
-                await lease.release()
-
-    async def _beside_heartbeat(self, lease: Lease) -> None:
-        """Score while the lease is renewed; stop when it is lost."""
-        scoring = RunScoring(self._parts, lease=lease, is_slot_wanted=lambda: self._is_short_of_slots)
-        working = asyncio.create_task(scoring.attempt())
-        beating = asyncio.create_task(_renew(lease))
-        try:
-            done, _ = await asyncio.wait((working, beating), return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in (working, beating):
-                task.cancel()
-            await asyncio.gather(working, beating, return_exceptions=True)
-
-
-async def _renew(lease: Lease) -> None:
-    while True:
-        await asyncio.sleep(lease.duration / 3)
-        await lease.renew()
+    scorer = LeasedWorker(
+        name="scorer",
+        collection=parts.store.scorings,
+        find=find,
+        carry_out=carry_out,
+        slots=parts.settings.scoring_slots,
+        lease_s=parts.settings.scoring_lease_s,
+        sweep_s=parts.settings.scoring_sweep_s,
+        wakeup=parts.wakeup,
+    )
+    return scorer
 
 
 class RunScoring:

@@ -1,6 +1,5 @@
 """Metrics and scored samples of runs, and what the events about runs change."""
 
-import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, JsonValue
 
 from assay_chassis.errors import Fault, NotFound
+from assay_chassis.leased_work import Wakeup
 from assay_chassis.service_client import ServiceClient
 from assay_chassis.store import Change, Document, DuplicateKey
 from assay_contracts.eval_events import RunCancelled, RunFailed, RunResponded, SamplesCompleted
@@ -31,28 +31,6 @@ from metrics_svc.domain.scoring import (
 )
 from metrics_svc.errors import InvalidFilter, UnknownMetric, UnknownRun
 from metrics_svc.store import MetricsStore
-
-
-class Wakeup:
-    """Lets the scorers of this process sleep until there may be work.
-
-    Take ``next`` before looking for work and wait for it afterwards: what happens in between is not missed.
-    """
-
-    def __init__(self) -> None:
-        self.next = asyncio.Event()
-
-    def notify(self) -> None:
-        """Wake everybody who waits."""
-        self.next.set()
-        self.next = asyncio.Event()
-
-
-async def wait_for(event: asyncio.Event, *, seconds: float) -> None:
-    """Sleep until the event is set, or for ``seconds``."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
 
 
 class SampleItem(BaseModel):

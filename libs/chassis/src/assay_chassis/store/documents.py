@@ -1,141 +1,22 @@
-"""MongoDB behind a narrow interface. The only module that knows the driver (docs/adr/0003-mongo-driver.md).
-
-Every document has ``_id`` (string), ``rev`` (counts its changes from 1), ``write_id`` (names the last write)
-and, while it has unpublished events, ``outbox`` (entries) and ``outbox_pending`` (true). A change and the
-events that tell of it are one write of one document; there are no transactions.
-
-Queries stay inside what both MongoDB and the embedded server answer from an index: by ``_id``, by a unique
-key, or by an equality prefix with a bounded range.
-"""
+"""Collections of documents."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from motor.motor_asyncio import (
-    AsyncIOMotorClient,
-    AsyncIOMotorCollection,
-    AsyncIOMotorDatabase,
-    AsyncIOMotorGridFSBucket,
-)
+from motor.motor_asyncio import AsyncIOMotorCollection
 from pymongo import ASCENDING, DESCENDING
-from pymongo.errors import (
-    AutoReconnect,
-    ConnectionFailure,
-    DuplicateKeyError,
-    ExecutionTimeout,
-    NetworkTimeout,
-    OperationFailure,
-    ServerSelectionTimeoutError,
-)
+from pymongo.errors import DuplicateKeyError
 
 from assay_chassis.errors import Unavailable
+from assay_chassis.store.answering import TRANSIENT
+from assay_chassis.store.changes import Change, Document, DuplicateKey, Index, OutboxEntry, Page
 
-Document = dict[str, Any]
 Result = TypeVar("Result")
 
-TRANSIENT = (
-    AutoReconnect,
-    ConnectionFailure,
-    NetworkTimeout,
-    ServerSelectionTimeoutError,
-    ExecutionTimeout,
-)
 HIGHEST_KEY = "\U0010ffff"
-
-
-class DuplicateKey(Exception):
-    """A document with the same unique key exists.
-
-    Attributes:
-        fields: the fields of the violated index; empty if the server does not say.
-    """
-
-    def __init__(self, fields: tuple[str, ...]) -> None:
-        super().__init__(f"duplicate value for {', '.join(fields) or 'a unique index'}")
-        self.fields = fields
-
-
-@dataclass(frozen=True, slots=True)
-class Index:
-    """An index, declared in code. ``keys`` are ascending; a list is read in either direction."""
-
-    keys: tuple[str, ...]
-    unique: bool = False
-    sparse: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxEntry:
-    """An event that waits to be published, as it lies in its document."""
-
-    id: str
-    subject: str
-    payload: str
-    created_at: float
-    traceparent: str | None = None
-
-    def as_document(self) -> Document:
-        """The entry as it is stored."""
-        return {
-            "id": self.id,
-            "subject": self.subject,
-            "payload": self.payload,
-            "created_at": self.created_at,
-            "traceparent": self.traceparent,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What one guarded write does to a document. Paths are dotted field names.
-
-    Attributes:
-        set: paths to new values.
-        unset: paths to remove.
-        increment: paths to amounts.
-        push: array paths to the value that is appended.
-        events: outbox entries that are appended in the same write.
-        bump: whether ``rev`` counts this change. A lease's heartbeat does not count.
-    """
-
-    set: Mapping[str, Any] = field(default_factory=dict)
-    unset: Sequence[str] = ()
-    increment: Mapping[str, int | float] = field(default_factory=dict)
-    push: Mapping[str, Any] = field(default_factory=dict)
-    events: Sequence[OutboxEntry] = ()
-    bump: bool = True
-
-    def as_update(self, write_id: str) -> Document:
-        """The MongoDB update document."""
-        setting = {**self.set, "write_id": write_id}
-        incrementing = dict(self.increment)
-        pushing: Document = dict(self.push)
-        if self.bump:
-            incrementing["rev"] = 1
-        if self.events:
-            setting["outbox_pending"] = True
-            pushing["outbox"] = {"$each": [event.as_document() for event in self.events]}
-        update: Document = {"$set": setting}
-        if incrementing:
-            update["$inc"] = incrementing
-        if pushing:
-            update["$push"] = pushing
-        if self.unset:
-            update["$unset"] = dict.fromkeys(self.unset, "")
-        return update
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Part of a list. ``next_cursor`` is ``None`` on the last page."""
-
-    items: list[Document]
-    next_cursor: str | None
 
 
 class Collection:
@@ -357,127 +238,6 @@ class Collection:
             )
 
         await self._persist(attempt)
-
-
-class FileStore:
-    """Immutable files under a name, in GridFS. A name is usually the content's digest.
-
-    Raises (all methods): Unavailable when the server does not answer.
-    """
-
-    def __init__(self, bucket: AsyncIOMotorGridFSBucket) -> None:
-        self._bucket = bucket
-
-    async def put(self, name: str, chunks: AsyncIterator[bytes], *, metadata: Document | None = None) -> None:
-        """Store a file unless one of that name exists. An interrupted upload leaves nothing visible."""
-        if await self.exists(name):
-            return
-        with _answering():
-            upload = self._bucket.open_upload_stream(name, metadata=metadata)
-            try:
-                async for chunk in chunks:
-                    await upload.write(chunk)
-            except BaseException:
-                with suppress(*TRANSIENT):
-                    await upload.abort()
-                raise
-            await upload.close()
-
-    async def exists(self, name: str) -> bool:
-        """Whether a file of that name is complete."""
-        return await self._find(name) is not None
-
-    async def size(self, name: str) -> int | None:
-        """Bytes, or ``None`` when there is no such file."""
-        found = await self._find(name)
-        return None if found is None else int(found["length"])
-
-    async def chunks(self, name: str) -> AsyncIterator[bytes]:
-        """The content, in pieces.
-
-        Raises:
-            FileNotFoundError: no such file.
-        """
-        found = await self._find(name)
-        if found is None:
-            raise FileNotFoundError(name)
-        with _answering():
-            stream = await self._bucket.open_download_stream(found["_id"])
-            while chunk := await stream.readchunk():
-                yield chunk
-
-    async def _find(self, name: str) -> Document | None:
-        with _answering():
-            found: list[Document] = await self._bucket.find({"filename": name}).to_list(length=1)
-        return found[0] if found else None
-
-
-@contextmanager
-def _answering() -> Iterator[None]:
-    try:
-        yield
-    except TRANSIENT as error:
-        raise Unavailable(f"the store does not answer: {error}") from error
-
-
-class Store:
-    """A service's own database."""
-
-    def __init__(self, database: AsyncIOMotorDatabase[Document], *, patience: float) -> None:
-        self._database = database
-        self._patience = patience
-        self._listeners: list[Callable[[], None]] = []
-        self.collections: dict[str, Collection] = {}
-
-    async def collection(self, name: str, indexes: Sequence[Index] = ()) -> Collection:
-        """The collection, with its indexes created."""
-        collection = Collection(
-            self._database[name], patience=self._patience, on_events=self._notify_listeners
-        )
-        await collection.create_indexes(indexes)
-        self.collections[name] = collection
-        return collection
-
-    def files(self, bucket: str) -> FileStore:
-        """A file store inside this database."""
-        return FileStore(AsyncIOMotorGridFSBucket(self._database, bucket_name=bucket))
-
-    def on_events(self, listener: Callable[[], None]) -> None:
-        """Call ``listener`` after every write that left events in an outbox."""
-        self._listeners.append(listener)
-
-    def _notify_listeners(self) -> None:
-        for listener in self._listeners:
-            listener()
-
-    async def ping(self) -> None:
-        """Ask the server for a sign of life.
-
-        Raises:
-            Unavailable: there is none.
-        """
-        try:
-            await self._database.command("ping")
-        except (*TRANSIENT, OperationFailure) as error:
-            raise Unavailable(f"the store does not answer: {error}") from error
-
-
-@asynccontextmanager
-async def open_store(uri: str, *, database: str, patience: float) -> AsyncIterator[Store]:
-    """Connect to a database.
-
-    Args:
-        uri: MongoDB connection string. The embedded server wants ``retryWrites=false``.
-        database: name of the database that this service owns.
-        patience: seconds for which an operation is tried again while the server does not answer.
-    """
-    client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
-        uri, serverSelectionTimeoutMS=2000, connectTimeoutMS=2000, socketTimeoutMS=20000, tz_aware=True
-    )
-    try:
-        yield Store(client[database], patience=patience)
-    finally:
-        client.close()
 
 
 def _fields_of(error: DuplicateKeyError) -> tuple[str, ...]:
