@@ -138,6 +138,7 @@ def service_of(request: Request) -> EvaluationService:
 Service = Annotated[EvaluationService, Depends(service_of)]
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before")]
 Limit = Annotated[int, Query(ge=1, le=200)]
+USES = "runs that read this {}: as evaluated rows, as few-shot rows, or for a member of a group"
 
 
 def _artifact(document: dict[str, Any]) -> Artifact:
@@ -221,11 +222,20 @@ async def list_evaluations(
     name: str | None = None,
     state: RunState | None = None,
     dataset_id: str | None = None,
+    uses_dataset: Annotated[str | None, Query(description=USES.format("dataset"))] = None,
+    uses_snapshot: Annotated[str | None, Query(description=USES.format("snapshot"))] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> RunPage:
-    """Runs, newest first."""
-    page = await service.runs(name=name, state=state, dataset_id=dataset_id, cursor=cursor, limit=limit)
+    """Runs, newest first. Filters add up: a run is listed if it satisfies all of them."""
+    page = await service.runs(
+        name=name,
+        state=state,
+        dataset_id=dataset_id,
+        uses=[used for used in (uses_dataset, uses_snapshot) if used is not None],
+        cursor=cursor,
+        limit=limit,
+    )
     return RunPage(items=[_run(item) for item in page.items], next_cursor=page.next_cursor)
 
 

@@ -124,6 +124,14 @@ def canonical_hash(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def uses_of(plan: Mapping[str, Any]) -> list[str]:
+    """Identifiers of all datasets and snapshots that ``plan`` reads, for every member of a group too."""
+    parts = [plan["dataset"], plan["fewshot"]]
+    for member in plan.get("members") or ():
+        parts += [member["dataset"], member["fewshot"]]
+    return sorted({part[name] for part in parts if part for name in ("id", "snapshot_id")})
+
+
 def event_fields(run: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that every event about ``run`` carries (see ``RunEvent``)."""
     plan = run["plan"]

@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from assay_chassis.errors import Fault
@@ -28,6 +28,7 @@ from eval_svc.domain import (
     canonical_hash,
     now,
     run_event,
+    uses_of,
 )
 from eval_svc.errors import (
     IdempotencyKeyReused,
@@ -130,6 +131,7 @@ class EvaluationService:
             "state": RunState.QUEUED.value,
             "plan": plan,
             "dataset_id": plan["dataset"]["id"],
+            "uses": uses_of(plan),
             "progress": {
                 "samples_total": plan["task"]["document_count"],
                 "samples_done": 0,
@@ -174,11 +176,18 @@ class EvaluationService:
         name: str | None,
         state: RunState | None,
         dataset_id: str | None,
+        uses: Sequence[str],
         cursor: str | None,
         limit: int,
     ) -> Page:
-        """Runs, newest first; names of runs need not be unique."""
-        query: dict[str, str] = {}
+        """Runs, newest first; names of runs need not be unique.
+
+        ``uses`` are identifiers of datasets and snapshots which a run has to refer to, all of them, as
+        evaluated rows, as few-shot rows or for a member of a group.
+        """
+        query: dict[str, Any] = {}
+        if uses:
+            query["uses"] = uses[0] if len(uses) == 1 else {"$all": list(uses)}
         if name is not None:
             query["name"] = name
         if state is not None:

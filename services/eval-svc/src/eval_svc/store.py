@@ -30,6 +30,7 @@ class EvalStore:
                     Index(("idempotency_key",), unique=True, sparse=True),
                     Index(("state", "sort_key")),
                     Index(("dataset_id", "sort_key")),
+                    Index(("uses", "sort_key")),
                     Index(("name", "sort_key")),
                     Index(("sort_key",)),
                 ),
