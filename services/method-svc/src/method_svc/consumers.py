@@ -7,7 +7,7 @@ from assay_chassis.errors import Reject
 from assay_contracts.dataset_events import SnapshotReady
 from assay_contracts.envelope import Envelope, Event
 from assay_contracts.registry import stream_of
-from method_svc.service import MethodService
+from method_svc.service.methods import MethodService
 
 
 def subscriptions(service: MethodService) -> Sequence[Subscription]:

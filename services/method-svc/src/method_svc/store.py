@@ -11,8 +11,8 @@ from assay_chassis.infrastructure import Infrastructure
 from assay_chassis.outbox import EventWriter
 from assay_chassis.store import Change, Collection, Document, DuplicateKey, Index
 from assay_contracts.method_events import MethodVersionCreated
-from method_svc.domain import (
-    DatasetSchema,
+from method_svc.domain.fit import DatasetSchema
+from method_svc.domain.methods import (
     Listing,
     MethodVersion,
     Output,

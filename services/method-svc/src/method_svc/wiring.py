@@ -16,15 +16,20 @@ from assay_harness.index import load_task_index
 from assay_harness.process import warm_up
 from method_svc.api import router
 from method_svc.consumers import subscriptions
-from method_svc.service import IndexLoader, MethodService
+from method_svc.service import Services
+from method_svc.service.catalogue import IndexLoader, TaskCatalogue
+from method_svc.service.datasets import SnapshotReader
+from method_svc.service.forms import FormService
+from method_svc.service.methods import MethodService
+from method_svc.service.previews import PreviewService
 from method_svc.settings import Settings
 from method_svc.store import open_method_store
 
 SERVICE_NAME = "method-svc"
 VERSION = "0.1.0"
 DESCRIPTION = (
-    "Evaluation methods: templates, lm-eval's tasks, immutable versions, previews on real rows. Errors are "
-    "RFC 9457 problem details."
+    "Evaluation methods: templates, lm-eval's tasks, forms, immutable versions, previews on real rows. "
+    "Errors are RFC 9457 problem details."
 )
 
 
@@ -49,19 +54,26 @@ def create_app(settings: Settings) -> FastAPI:
                 telemetry=telemetry,
             ) as datasets,
         ):
-            service = MethodService(
-                store=await open_method_store(infrastructure),
-                index=index,
-                datasets=datasets,
-                snapshots=settings.home / "cache" / "snapshots",
-                concurrent_previews=settings.concurrent_previews,
-                preview_timeout_s=settings.preview_timeout_s,
+            tasks = TaskCatalogue(index)
+            snapshots = SnapshotReader(datasets=datasets, cache=settings.home / "cache" / "snapshots")
+            methods = MethodService(
+                store=await open_method_store(infrastructure), tasks=tasks, snapshots=snapshots
             )
-            app.state.service = service
+            app.state.services = Services(
+                methods=methods,
+                tasks=tasks,
+                forms=FormService(tasks=tasks, snapshots=snapshots),
+                previews=PreviewService(
+                    tasks=tasks,
+                    snapshots=snapshots,
+                    concurrent=settings.concurrent_previews,
+                    timeout_s=settings.preview_timeout_s,
+                ),
+            )
             opened.append(infrastructure)
             async with (
                 in_background(index.run(), warm_up()),
-                consuming(infrastructure.bus, subscriptions(service)),
+                consuming(infrastructure.bus, subscriptions(methods)),
             ):
                 try:
                     yield
