@@ -145,7 +145,7 @@ class MethodApi:
     ) -> tuple[list[str | None], str]:
         """Fields and detail of the refusal of a POST, or without a body of a GET."""
         method = "GET" if body is None else "POST"
-        response = await self.http.request(method, path, json=body, params=parameters)
+        response = await self.http.request(method, path, json=body, params=parameters or None)
         assert response.status_code == status, response.text
         assert response.headers["content-type"] == "application/problem+json"
         problem = response.json()

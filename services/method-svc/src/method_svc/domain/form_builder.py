@@ -72,7 +72,7 @@ def question_answer_form(snapshot: Snapshot) -> Form:
         "the input as it is; write around it what the model should be told",
     )
     guesses = (*guess_question_and_answer(snapshot.usable_columns, rows=snapshot.rows), prompt)
-    placeholders = ("input", *(column.name for column in columns if column.name != guesses[1].value))
+    names = ["input", *(column.name for column in columns if column.name != guesses[1].value)]
     own = (
         FormField(
             path="recipe.input_field",
@@ -93,7 +93,7 @@ def question_answer_form(snapshot: Snapshot) -> Form:
             label="Prompt template",
             widget=Widget.TEMPLATE,
             help=DESCRIPTIONS["prompt_template"],
-            placeholders=placeholders,
+            placeholders=tuple(dict.fromkeys(names)),
         ),
         _advanced("max_tokens", "Longest answer (tokens)", Widget.NUMBER),
         _advanced("stop", "Stop texts", Widget.LIST),
