@@ -13,23 +13,29 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Self
+from dataclasses import dataclass
+from typing import NamedTuple
 
+from assay_serving.http_parser import ResponseParser, UpstreamError
 from assay_serving.types import StampSource
+
+__all__ = [
+    "ResponseParser",
+    "ServerEvent",
+    "Upstream",
+    "UpstreamAddress",
+    "UpstreamError",
+    "UpstreamReply",
+    "exchange",
+]
 
 # Linux' number on every architecture that an adapter runs on; the socket module does not name it.
 _SO_TIMESTAMPNS = 35
 _TIMESPEC = struct.Struct("@ll")
+_ANCILLARY_BYTES = 64
 _READ_BYTES = 65536
-_MAX_HEAD_BYTES = 65536
 # A wall-clock step larger than this between the two ends of a request makes its kernel stamps useless.
 _MAX_CLOCK_STEP_NS = 1_000_000
-
-
-class UpstreamError(Exception):
-    """The engine could not be reached, or broke off or garbled its answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +47,7 @@ class UpstreamAddress:
     unix_path: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerEvent:
+class ServerEvent(NamedTuple):
     """One `data:` field of an event stream.
 
     Of its two arrival times the reply's `stamp_source` says which to use: `kernel_mono_ns` (0 where the
@@ -60,8 +65,10 @@ class ServerEvent:
         return self.kernel_mono_ns if source is StampSource.KERNEL else self.read_mono_ns
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpstreamReply:
+OnEvent = Callable[[ServerEvent], None]
+
+
+class UpstreamReply(NamedTuple):
     """A finished answer. `body` is empty where the answer was an event stream."""
 
     status: int
@@ -71,161 +78,147 @@ class UpstreamReply:
     stamp_source: StampSource
 
 
-@dataclass(slots=True)
-class ResponseParser:
-    """Incremental parser of one HTTP/1.1 answer with length, chunked or until-close framing.
+class Upstream:
+    """One engine, reached over as many connections as requests are in flight at once.
 
-    `feed` returns the `data:` fields that became complete; other bodies collect in `body`. A response is
-    `complete` when its framing says so.
+    With `keep_alive` a connection serves one request after the other, which saves a handshake for each; use
+    it where the engine does not drop idle connections at a bad moment. Without it every request has a
+    connection of its own. A request that meets a kept connection which the engine has closed meanwhile is
+    sent again over a new one. Used from one event loop.
     """
 
-    status: int = 0
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytearray = field(default_factory=bytearray)
-    complete: bool = False
-    _raw: bytearray = field(default_factory=bytearray)
-    _lines: bytearray = field(default_factory=bytearray)
-    _remaining: int = -1  # bytes left of the current chunk or of the body; -1: until close
-    _chunked: bool = False
+    def __init__(self, address: UpstreamAddress, *, keep_alive: bool) -> None:
+        self._address = address
+        self._keep_alive = keep_alive
+        self._idle: list[_Connection] = []
+        self._heads: dict[tuple[str, str], bytes] = {}
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """Take bytes as they came; return the completed `data:` fields.
+    async def exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        on_event: OnEvent | None = None,
+    ) -> UpstreamReply:
+        """Send one request and wait for the whole answer.
+
+        `on_event` is called from the reader callback, in order, for each server-sent event; it must be quick.
+        An exception in it ends the exchange and is raised here. Cancelling closes the connection, by which
+        an engine learns that nobody waits any more. The headers of a method and path are those that they
+        were first used with.
 
         Raises:
-            UpstreamError: what came is no HTTP/1.1 answer.
+            UpstreamError: no connection, or a cut-off or malformed answer.
         """
-        self._raw += data
-        if not self.status and not self._parse_head():
-            return []
-        before = len(self.body)
-        self._take_chunks() if self._chunked else self._take_plain()
-        if not self.is_event_stream or len(self.body) == before:
-            return []
-        self._lines += self.body[before:]
-        del self.body[before:]
-        return self._complete_events()
+        request = b"%b%d\r\n\r\n%b" % (self._head(method, path, headers), len(body), body)
+        while self._idle:
+            connection = self._idle.pop()
+            try:
+                return await self._over(connection, request, on_event)
+            except UpstreamError:
+                if connection.has_answered:
+                    raise
+        return await self._over(await _Connection.open(self._address), request, on_event)
 
     def close(self) -> None:
-        """The other side has closed: right only where the framing allows it.
+        """Close the idle connections; those in use close with their requests."""
+        self._keep_alive = False
+        while self._idle:
+            self._idle.pop().close()
 
-        Raises:
-            UpstreamError: the answer is cut off.
-        """
-        if self.status and not self._chunked and self._remaining < 0:
-            self.complete = True
-        if not self.complete:
-            raise UpstreamError("the engine closed the connection before its answer was complete")
-
-    @property
-    def is_event_stream(self) -> bool:
-        """Whether the answer is a server-sent event stream."""
-        return self.headers.get("content-type", "").startswith("text/event-stream")
-
-    def _parse_head(self) -> bool:
-        end = self._raw.find(b"\r\n\r\n")
-        if end < 0:
-            if len(self._raw) > _MAX_HEAD_BYTES:
-                raise UpstreamError("the engine's answer has no end of its head")
-            return False
-        first, *lines = bytes(self._raw[:end]).decode("latin-1").split("\r\n")
-        del self._raw[: end + 4]
-        parts = first.split(" ", 2)
-        if not parts[0].startswith("HTTP/1.") or len(parts) < 2 or not parts[1].isdecimal():
-            raise UpstreamError(f"not an HTTP/1.1 answer: {first[:80]!r}")
-        self.status = int(parts[1])
-        for line in lines:
-            name, _, value = line.partition(":")
-            self.headers[name.strip().lower()] = value.strip()
-        self._chunked = "chunked" in self.headers.get("transfer-encoding", "").lower()
-        if not self._chunked and "content-length" in self.headers:
-            self._remaining = int(self.headers["content-length"])
-            self.complete = self._remaining == 0
-        return True
-
-    def _take_plain(self) -> None:
-        taken = len(self._raw) if self._remaining < 0 else min(self._remaining, len(self._raw))
-        self.body += self._raw[:taken]
-        del self._raw[:taken]
-        if self._remaining >= 0:
-            self._remaining -= taken
-            self.complete = self._remaining == 0
-
-    def _take_chunks(self) -> None:
-        while not self.complete:
-            if self._remaining < 0:
-                end = self._raw.find(b"\r\n")
-                if end < 0:
-                    return
-                self._remaining = _chunk_size(bytes(self._raw[:end]))
-                del self._raw[: end + 2]
-            if self._remaining == 0:
-                self.complete = True  # trailers are not read: the connection is closed after each answer
-                return
-            if len(self._raw) < self._remaining + 2:
-                return
-            self.body += self._raw[: self._remaining]
-            del self._raw[: self._remaining + 2]
-            self._remaining = -1
-
-    def _complete_events(self) -> list[bytes]:
-        *lines, rest = bytes(self._lines).split(b"\n")
-        self._lines[:] = rest
-        return [line[5:].strip() for line in lines if line.startswith(b"data:")]
-
-
-def _chunk_size(line: bytes) -> int:
-    try:
-        return int(line.split(b";")[0], 16)
-    except ValueError:
-        raise UpstreamError(f"not a chunk size: {line[:40]!r}") from None
-
-
-class _Exchange:
-    """One connection for one request; closed at the end, which also cancels what the engine still does."""
-
-    def __init__(self, address: UpstreamAddress, on_event: Callable[[ServerEvent], None] | None) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._address = address
-        self._on_event = on_event
-        self._parser = ResponseParser()
-        self._done: asyncio.Future[None] = self._loop.create_future()
-        self._reads = 0
-        self._stamps_by_kernel = False
-        self._realtime_to_mono_ns = 0
-        family = socket.AF_UNIX if address.unix_path else _family_of(address.host)
-        self._socket = socket.socket(family, socket.SOCK_STREAM)
-        self._socket.setblocking(False)
-
-    async def __aenter__(self) -> Self:
-        target = self._address.unix_path or (self._address.host, self._address.port)
+    async def _over(
+        self, connection: "_Connection", request: bytes, on_event: OnEvent | None
+    ) -> UpstreamReply:
         try:
-            await self._loop.sock_connect(self._socket, target)
+            reply = await connection.run(request, on_event)
+        except BaseException:
+            connection.close()
+            raise
+        if self._keep_alive and connection.may_be_kept:
+            connection.rest(self._idle)
+        else:
+            connection.close()
+        return reply
+
+    def _head(self, method: str, path: str, headers: Mapping[str, str] | None) -> bytes:
+        head = self._heads.get((method, path))
+        if head is None:
+            connection = "keep-alive" if self._keep_alive else "close"
+            lines = [f"{method} {path} HTTP/1.1", f"Host: {self._address.host}", f"Connection: {connection}"]
+            lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+            head = ("\r\n".join(lines) + "\r\nContent-Length: ").encode("latin-1")
+            self._heads[method, path] = head
+        return head
+
+
+class _Connection:
+    """One socket, used for one request at a time."""
+
+    def __init__(self, sock: socket.socket, *, stamps_by_kernel: bool) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._socket = sock
+        self._stamps = stamps_by_kernel
+        self._stamps_this_answer = stamps_by_kernel
+        self._parser = ResponseParser()
+        self._on_event: OnEvent | None = None
+        self._done: asyncio.Future[None] | None = None
+        self._idle_in: list[_Connection] | None = None
+        self._reads = 0
+        self._realtime_to_mono_ns = 0
+        self._loop.add_reader(sock, self._on_readable)
+
+    @classmethod
+    async def open(cls, address: UpstreamAddress) -> "_Connection":
+        family = socket.AF_UNIX if address.unix_path else _family_of(address.host)
+        target = address.unix_path or (address.host, address.port)
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        stamps = False
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, target)
+            if not address.unix_path:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if sys.platform == "linux":
+                    sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+                    stamps = True
         except OSError as error:
-            self._socket.close()
+            sock.close()
             raise UpstreamError(f"cannot connect to the engine at {target}: {error.strerror}") from error
         except BaseException:
-            self._socket.close()
+            sock.close()
             raise
-        if not self._address.unix_path:
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if sys.platform == "linux":
-                self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-                self._stamps_by_kernel = True
-        return self
+        return cls(sock, stamps_by_kernel=stamps)
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._loop.remove_reader(self._socket)
-        self._socket.close()
-        if self._done.done() and not self._done.cancelled():
+    @property
+    def has_answered(self) -> bool:
+        """Whether anything of the last request's answer has come."""
+        return self._reads > 0
+
+    @property
+    def may_be_kept(self) -> bool:
+        return self._parser.may_be_kept
+
+    def rest(self, idle: "list[_Connection]") -> None:
+        """Wait in `idle` for the next request; leaves it by itself when the engine closes."""
+        self._idle_in = idle
+        idle.append(self)
+
+    def close(self) -> None:
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+        if self._done is not None and self._done.done() and not self._done.cancelled():
             self._done.exception()  # seen: it may have lost against an error of the sending side
 
-    async def run(self, request: bytes) -> UpstreamReply:
+    async def run(self, request: bytes, on_event: OnEvent | None) -> UpstreamReply:
+        self._parser, self._on_event, self._reads, self._idle_in = ResponseParser(), on_event, 0, None
+        self._stamps_this_answer = self._stamps
         self._realtime_to_mono_ns = _realtime_to_mono_ns()
-        self._loop.add_reader(self._socket, self._on_readable)
+        self._done = self._loop.create_future()
         try:
-            await self._loop.sock_sendall(self._socket, request)
+            await self._send(request)
         except OSError as error:
             # The engine may have answered (refusing a body) before it closed: that answer counts.
             if not self._parser.status:
@@ -235,7 +228,7 @@ class _Exchange:
         done = time.monotonic_ns()
         # Kernel stamps are wall-clock times: they are void if somebody set the clock meanwhile.
         step = abs(_realtime_to_mono_ns() - self._realtime_to_mono_ns)
-        by_kernel = self._stamps_by_kernel and step <= _MAX_CLOCK_STEP_NS
+        by_kernel = self._stamps_this_answer and step <= _MAX_CLOCK_STEP_NS
         return UpstreamReply(
             status=self._parser.status,
             body=bytes(self._parser.body),
@@ -244,13 +237,26 @@ class _Exchange:
             stamp_source=StampSource.KERNEL if by_kernel else StampSource.USER_SPACE,
         )
 
-    def _on_readable(self) -> None:
+    async def _send(self, request: bytes) -> None:
         try:
-            data, ancillary, _, _ = self._socket.recvmsg(_READ_BYTES, 64 if self._stamps_by_kernel else 0)
+            count = self._socket.send(request)
+        except BlockingIOError:
+            count = 0
+        if count < len(request):
+            await self._loop.sock_sendall(self._socket, memoryview(request)[count:])
+
+    def _on_readable(self) -> None:
+        if self._done is None or self._done.done():
+            self._end_idle()
+            return
+        try:
+            data, ancillary, _, _ = self._socket.recvmsg(_READ_BYTES, _ANCILLARY_BYTES if self._stamps else 0)
             now = time.monotonic_ns()
-            self._reads += 1
             if data:
-                self._dispatch(self._parser.feed(data), self._kernel_stamp(ancillary), now)
+                self._reads += 1
+                events = self._parser.feed(data)
+                if events:
+                    self._dispatch(events, self._kernel_stamp(ancillary), now)
             else:
                 self._parser.close()
         except BlockingIOError:
@@ -263,30 +269,37 @@ class _Exchange:
             if self._parser.complete:
                 self._finish(None)
 
+    def _end_idle(self) -> None:
+        """The engine closed a connection that nobody uses, or sent what nobody asked for."""
+        if self._idle_in is not None and self in self._idle_in:
+            self._idle_in.remove(self)
+            self.close()
+        else:
+            # Answered and about to be taken out of use: whoever holds it closes it or finds it broken.
+            self._loop.remove_reader(self._socket)
+
     def _dispatch(self, events: list[bytes], kernel: int, read: int) -> None:
-        if events and not kernel:
-            self._stamps_by_kernel = False
+        if not kernel:
+            self._stamps_this_answer = False
         if self._on_event is None:
             return
         for data in events:
-            self._on_event(
-                ServerEvent(data=data, kernel_mono_ns=kernel, read_mono_ns=read, read_number=self._reads)
-            )
+            self._on_event(ServerEvent(data, kernel, read, self._reads))
 
     def _kernel_stamp(self, ancillary: list[tuple[int, int, bytes]]) -> int:
         for level, kind, content in ancillary:
             if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
-                seconds, nanoseconds = _TIMESPEC.unpack(content[: _TIMESPEC.size])
-                return int(seconds) * 1_000_000_000 + int(nanoseconds) + self._realtime_to_mono_ns
+                seconds, nanoseconds = _TIMESPEC.unpack_from(content)
+                return int(seconds * 1_000_000_000 + nanoseconds + self._realtime_to_mono_ns)
         return 0
 
     def _finish(self, error: Exception | None) -> None:
-        self._loop.remove_reader(self._socket)
-        if self._done.done():
+        if self._done is None or self._done.done():
             return
         if error is None:
             self._done.set_result(None)
         else:
+            self._loop.remove_reader(self._socket)
             self._done.set_exception(error)
 
 
@@ -297,22 +310,11 @@ async def exchange(
     *,
     body: bytes = b"",
     headers: Mapping[str, str] | None = None,
-    on_event: Callable[[ServerEvent], None] | None = None,
+    on_event: OnEvent | None = None,
 ) -> UpstreamReply:
-    """Send one request over a connection of its own and wait for the whole answer.
-
-    `on_event` is called from the reader callback, in order, for each server-sent event; it must be quick. An
-    exception in it ends the exchange and is raised here. Cancelling closes the connection.
-
-    Raises:
-        UpstreamError: no connection, or a cut-off or malformed answer.
-    """
-    lines = [f"{method} {path} HTTP/1.1", f"Host: {address.host}", "Connection: close"]
-    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
-    lines += [f"Content-Length: {len(body)}"]
-    head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-    async with _Exchange(address, on_event) as connection:
-        return await connection.run(head + body)
+    """Send one request over a connection of its own; see `Upstream.exchange`."""
+    upstream = Upstream(address, keep_alive=False)
+    return await upstream.exchange(method, path, body=body, headers=headers, on_event=on_event)
 
 
 def _family_of(host: str) -> socket.AddressFamily:

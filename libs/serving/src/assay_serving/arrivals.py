@@ -1,0 +1,55 @@
+"""When the tokens of one streamed answer came."""
+
+from assay_serving.types import RequestTimes, StampSource
+from assay_serving.upstream import ServerEvent, UpstreamReply
+
+
+class Arrivals:
+    """Collects events as they come; whether kernel or user-space times count is known only at the end."""
+
+    __slots__ = ("_first_text", "_last_merged", "_merged_reads", "_tokens")
+
+    def __init__(self) -> None:
+        self._tokens: list[ServerEvent] = []  # one entry per token
+        self._first_text: ServerEvent | None = None
+        self._merged_reads = 0
+        self._last_merged = -1
+
+    @property
+    def token_count(self) -> int:
+        """Tokens that have come so far."""
+        return len(self._tokens)
+
+    def add(self, event: ServerEvent, *, tokens: int, has_text: bool) -> None:
+        """Take an event that brought `tokens` tokens. An event without text is no first token."""
+        if has_text and self._first_text is None:
+            self._first_text = event
+        if not tokens:
+            return
+        number = event.read_number
+        together = tokens > 1 or (bool(self._tokens) and self._tokens[-1].read_number == number)
+        if together and number != self._last_merged:
+            self._merged_reads += 1
+            self._last_merged = number
+        if tokens == 1:
+            self._tokens.append(event)
+        else:
+            self._tokens += [event] * tokens
+
+    def times(self, reply: UpstreamReply, *, completion_tokens: int, received_mono_ns: int) -> RequestTimes:
+        """The times of the finished answer, by the clock that the reply names."""
+        source, sent = reply.stamp_source, reply.sent_mono_ns
+        which = 1 if source is StampSource.KERNEL else 2  # of a ServerEvent's fields
+        stamps = [event[which] for event in self._tokens]
+        first = self._first_text.arrived_mono_ns(source) if self._first_text else 0
+        # The two clocks are matched to within microseconds: a first token cannot come before its request.
+        return RequestTimes(
+            received_mono_ns=received_mono_ns,
+            sent_mono_ns=sent,
+            first_token_mono_ns=max(sent, first) if first else 0,
+            done_mono_ns=max(reply.done_mono_ns, stamps[-1]) if stamps else reply.done_mono_ns,
+            token_offsets_us=tuple([(stamp - sent) // 1000 if stamp > sent else 0 for stamp in stamps]),
+            exact_token_times=len(stamps) == completion_tokens,
+            stamp_source=source if stamps else StampSource.USER_SPACE,
+            merged_reads=self._merged_reads,
+        )
