@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from assay_chassis.web import PageModel, client_of, problems
 from eval_svc.domain import ArtifactSpec, RunRequest, RunState, SampleRecord
@@ -57,17 +57,46 @@ class BackendPage(PageModel):
     items: list[Backend]
 
 
+class Deviation(BaseModel):
+    """Where a run differs from the task's own definition; `null` is "not defined" or "not known"."""
+
+    field: str = Field(description="`dataset_path`, `evaluation_split`, `fewshot_source`, `limit`, ...")
+    task_value: JsonValue
+    run_value: JsonValue
+    message: str
+
+
+class PlannedMember(BaseModel):
+    """One task of a group. Its samples are those with `start` <= `index` < `stop`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    task: str
+    dataset: dict[str, Any]
+    fewshot: dict[str, Any] | None
+    fewshot_source: str
+    row_count: int = Field(description="rows before the limit")
+    start: int
+    stop: int
+    samples: int
+    deviations: list[Deviation]
+
+
 class EffectivePlan(BaseModel):
     """Everything that decides the run's numbers."""
 
     model_config = ConfigDict(extra="allow")
 
     plan_hash: str
-    canonical: bool = Field(description="whether the numbers may be set beside published ones")
-    notes: list[str] = Field(description="why they may not")
+    canonical: bool = Field(description="whether the numbers may be set beside published ones of this task")
+    deviations: list[Deviation] = Field(default=[], description="why they may not")
+    notes: list[str] = Field(description="the deviations in words")
     fewshot_source: str
-    dataset: dict[str, Any]
+    dataset: dict[str, Any] = Field(
+        description="the evaluated rows; of several datasets, `id` is the first one's, `digest` covers all"
+    )
     fewshot: dict[str, Any] | None
+    members: list[PlannedMember] | None = Field(default=None, description="the tasks of a group, in order")
     method: dict[str, Any]
     artifact: dict[str, Any]
     task: dict[str, Any]
@@ -96,6 +125,8 @@ class Run(BaseModel):
     name: str
     state: RunState
     plan: EffectivePlan
+    canonical: bool = Field(description="whether the numbers may be set beside published ones of this task")
+    deviations: list[Deviation] = Field(description="why they may not")
     progress: Progress
     error: RunError | None
     serving: list[dict[str, Any]] = Field(description="serving instances that the run has used, in order")
@@ -150,6 +181,8 @@ def _run(document: dict[str, Any]) -> Run:
         {
             **document,
             "id": document["_id"],
+            "canonical": document["plan"]["canonical"],
+            "deviations": document["plan"].get("deviations", ()),
             "quality": quality_of(document),
             "cancel_requested": bool(document.get("cancel_requested")),
         }

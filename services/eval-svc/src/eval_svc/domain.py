@@ -63,33 +63,98 @@ class ServingResources(Strict):
     max_context_tokens: int | None = Field(default=None, ge=128)
 
 
+class RunSeeds(Strict):
+    """Where the random numbers of a run begin; the defaults are lm-eval's."""
+
+    random: int = Field(default=0, ge=0, lt=2**63, description="of Python's generator, which tasks may use")
+    numpy: int = Field(default=1234, ge=0, lt=2**32, description="of NumPy's generator")
+    fewshot: int = Field(default=1234, ge=0, lt=2**63, description="of the draw of few-shot examples")
+
+
 class RunOptions(Strict):
     """How a run is carried out.
 
-    ``batch_size`` is the number of prompts handed to the serving side in one burst. ``on_failure`` says what
-    becomes of a sample whose request failed ``max_retries`` + 1 times.
+    The options that change prompts or numbers are handed to lm-eval and frozen in the plan; ``batch_size``,
+    ``concurrency`` and ``max_retries`` change only how the requests are sent.
     """
 
-    limit: int | None = Field(default=None, ge=1, description="evaluate the first N rows; all if not set")
-    batch_size: int = Field(default=1, ge=1, le=256)
-    concurrency: int = Field(default=1, ge=1, le=1024)
-    num_fewshot: int | None = Field(default=None, ge=0, le=1000)
-    generation_kwargs: dict[str, JsonValue] = Field(default_factory=dict)
-    on_failure: Literal["score_zero", "exclude", "fail"] = "score_zero"
+    limit: int | None = Field(
+        default=None, ge=1, description="evaluate the first N rows (of every task of a group); all if not set"
+    )
+    batch_size: int = Field(
+        default=1,
+        ge=1,
+        le=256,
+        description="submit-burst: so many requests are handed to the serving side at once, and the next "
+        "burst only when all of them are answered. Each is still a request and a stream of its own, measured "
+        "by itself; how many the engine computes together is the engine's choice",
+    )
+    concurrency: int = Field(default=1, ge=1, le=1024, description="bursts in flight at the same time")
+    num_fewshot: int | None = Field(
+        default=None, ge=0, le=1000, description="examples in a prompt; the task's own number if not set"
+    )
+    generation_kwargs: dict[str, JsonValue] = Field(
+        default_factory=dict, description="update the task's own, key by key; `until` replaces the stop list"
+    )
+    system_instruction: str | None = Field(
+        default=None, min_length=1, max_length=100_000, description="put before every prompt"
+    )
+    apply_chat_template: bool = Field(
+        default=False, description="send chat messages; only where the backend takes them"
+    )
+    fewshot_as_multiturn: bool = Field(
+        default=True,
+        description="with a chat template: every example is a turn of its own instead of part of one message",
+    )
+    seeds: RunSeeds = RunSeeds()
+    repeats: int | None = Field(
+        default=None, ge=1, le=1000, description="ask every prompt so often; the task's own number if not set"
+    )
+    bootstrap_iterations: int = Field(
+        default=1000,
+        ge=0,
+        le=100_000,
+        description="for the stderr of metrics without a closed form; lm-eval's own default is 100000",
+    )
+    reuse_responses: bool = Field(
+        default=False,
+        description="take an earlier response where artifact digest, serving instance, prompt and generation "
+        "arguments are all equal; such samples say so in `reused_from`",
+    )
+    on_failure: Literal["score_zero", "exclude", "fail"] = Field(
+        default="score_zero",
+        description="what becomes of a sample whose request failed `max_retries` + 1 times",
+    )
     max_retries: int = Field(default=3, ge=0, le=20)
     serving: ServingResources = ServingResources()
 
 
+MemberDatasets = Annotated[dict[str, str], Field(max_length=1000)]
+
+
 class RunRequest(Strict):
-    """What a caller asks for. Exactly one of ``dataset_id`` (its current snapshot) and ``snapshot_id``."""
+    """What a caller asks for.
+
+    The rows are exactly one of ``dataset_id`` (its current snapshot), ``snapshot_id`` and, for a group,
+    ``member_datasets``. The few-shot examples come from at most one of ``fewshot_dataset_id``,
+    ``fewshot_snapshot_id`` and ``member_fewshot_datasets``; else from the few-shot split that was ingested
+    with the rows; else from the evaluated rows, each left out of its own prompt.
+    """
 
     name: Name | None = None
     artifact_id: str
-    dataset_id: str | None = None
+    dataset_id: str | None = Field(default=None, description="of a group: one dataset for all its tasks")
     snapshot_id: str | None = None
+    member_datasets: MemberDatasets = Field(
+        default_factory=dict, description="task of the group -> dataset; every task must be there"
+    )
     method_id: str
     method_version: int | None = Field(default=None, ge=1)
     fewshot_dataset_id: str | None = None
+    fewshot_snapshot_id: str | None = None
+    member_fewshot_datasets: MemberDatasets = Field(
+        default_factory=dict, description="task of the group -> dataset of its examples"
+    )
     column_mapping: dict[str, str] = Field(
         default_factory=dict, description="column that the method reads -> column of the dataset"
     )
@@ -99,11 +164,13 @@ class RunRequest(Strict):
 class SampleRecord(BaseModel):
     """One evaluated document: what was asked, what came back, when.
 
-    ``index`` is the row's position in the evaluation rows, from 0. Times are nanoseconds of the adapter's
+    ``index`` is the row's position in the evaluation rows, from 0; in a group it is counted on from one task
+    to the next. ``task`` is the task that the row belongs to. Times are nanoseconds of the adapter's
     monotonic clock and may be subtracted only within one ``instance_id``.
     """
 
     index: int
+    task: str = ""
     doc_hash: str
     prompt_hash: str
     target_hash: str
@@ -129,7 +196,7 @@ def uses_of(plan: Mapping[str, Any]) -> list[str]:
     parts = [plan["dataset"], plan["fewshot"]]
     for member in plan.get("members") or ():
         parts += [member["dataset"], member["fewshot"]]
-    return sorted({part[name] for part in parts if part for name in ("id", "snapshot_id")})
+    return sorted({part[name] for part in parts if part for name in ("id", "snapshot_id") if part[name]})
 
 
 def event_fields(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -205,6 +205,7 @@ def _sample_record(opened: _Open) -> dict[str, Any]:
     document = opened.document
     return SampleRecord(
         index=document.index,
+        task=document.task,
         doc_hash=document.doc_hash,
         prompt_hash=document.prompt_hash,
         target_hash=document.target_hash,
