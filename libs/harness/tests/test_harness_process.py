@@ -25,7 +25,7 @@ from assay_harness.errors import (
     UnknownTask,
     UnmappedColumn,
 )
-from assay_harness.index import EntryKind, TaskIndex
+from assay_harness.index import EntryKind, TaskIndex, TaskStatus
 from assay_harness.process import HarnessProcess
 from assay_harness.results import Document
 from assay_harness.spec import BuiltinTask, RowFiles, TaskOptions
@@ -64,11 +64,29 @@ def test_the_index_knows_tasks_groups_and_refusals(task_index: TaskIndex) -> Non
         ("mmmu_val_accounting", "images"),
         ("squadv2", "Python class"),
         ("kobest_boolq", "downloaded and executed"),
-        ("mmlu", "a group of 4.*mmlu_stem"),
+        ("pisa_en_llm_judged", "asks another language model"),
+        ("babilong", "'babilong_qa1' cannot be run here: it generates"),
+        ("openllm", "'truthfulqa' in a way that gives all of its tasks one name"),
     ]:
         with pytest.raises(TaskRefused, match=reason):
             task_index.runnable(name)
     assert task_index.get("mmlu").kind is EntryKind.GROUP
+    assert task_index.get("mmlu").status is TaskStatus.NEEDS_LOG_PROBABILITIES
+    assert len(task_index.tasks_of("mmlu")) == 57
+    assert task_index.tasks_of("gsm8k") == ["gsm8k"]
+
+
+def test_every_status_has_its_reason(task_index: TaskIndex) -> None:
+    seen = {}
+    for name in task_index:
+        entry = task_index.get(name)
+        assert (entry.refusal is None) == (entry.status in RUNNABLE), name
+        assert bool(entry.reason) == (entry.status is not TaskStatus.OK), name
+        seen[entry.status] = name
+    assert set(seen) == set(TaskStatus)
+
+
+RUNNABLE = (TaskStatus.OK, TaskStatus.NEEDS_LOG_PROBABILITIES)
 
 
 @pytest.mark.parametrize("name", ["gsm8", "GSM8K", "gms8k", "gsm-8k"])

@@ -6,6 +6,8 @@ programs (an API turns them into fields of its problem document).
 
 from collections.abc import Sequence
 
+_NAMES_SHOWN = 8
+
 
 def _rebuild(
     error_type: type["HarnessError"], arguments: tuple[object, ...], state: dict[str, object]
@@ -87,6 +89,26 @@ class RowFileProblem(HarnessError):
         super().__init__(f"{file_name}: {problem}")
         self.file_name = file_name
         self.problem = problem
+
+
+class GroupRowsMismatch(HarnessError):
+    """The rows given for a group are not those of its tasks; `missing` and `unknown` are task names."""
+
+    def __init__(self, *, missing: Sequence[str], unknown: Sequence[str]) -> None:
+        parts = []
+        if missing:
+            parts.append(f"there are no rows for {_shown(missing)}; name a dataset for each of its tasks")
+        if unknown:
+            parts.append(f"there are rows for {_shown(unknown)}, which it does not hold; leave them out")
+        super().__init__("; ".join(parts))
+        self.missing = list(missing)
+        self.unknown = list(unknown)
+
+
+def _shown(names: Sequence[str]) -> str:
+    """Return the first names of a list that may be long."""
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(map(repr, names[:_NAMES_SHOWN])) + more
 
 
 class FewshotPoolTooSmall(HarnessError):

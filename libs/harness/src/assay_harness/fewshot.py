@@ -20,7 +20,8 @@ class SplitPlan:
     """The decision: names for the two sets of rows, and the keys to override in the task's config.
 
     `fewshot` is None where no set of rows of its own is needed. `evaluation_role` is the name that the
-    task's author gave to the split, which is also recorded in the facts.
+    task's author gave to the split, which is also recorded in the facts. `own_fewshot` is the split that the
+    task itself draws examples from, None where its definition holds them.
     """
 
     evaluation: str
@@ -28,6 +29,7 @@ class SplitPlan:
     fewshot: str | None
     source: FewshotSource
     canonical: bool
+    own_fewshot: str | None
     overrides: dict[str, Any]
 
 
@@ -65,6 +67,7 @@ def plan_splits(config: Mapping[str, Any], *, num_fewshot: int, has_fewshot_rows
         fewshot=None,
         source=FewshotSource.NONE,
         canonical=True,
+        own_fewshot=None if embedded else str(explicit or _implied(config, role=role) or evaluation),
         overrides=overrides,
     )
     if num_fewshot == 0:
@@ -90,9 +93,7 @@ def _from_rows(
     plan: SplitPlan, config: Mapping[str, Any], *, role: str, explicit: str | None, embedded: bool
 ) -> SplitPlan:
     """Give the few-shot rows the name under which the task itself would look for its examples."""
-    implied_key = "training_split"
-    if config.get(implied_key) is None and role == "test_split":
-        implied_key = "validation_split"
+    implied_key = _implied_key(config, role=role)
     name = explicit or config.get(implied_key)
     if name is None or name == plan.evaluation or embedded:
         plan.overrides["fewshot_split"] = _OWN_ROWS
@@ -100,3 +101,15 @@ def _from_rows(
     # Without an explicit name the key stays unset: lm-eval then compares None with the test split's name.
     plan.overrides["fewshot_split" if explicit else implied_key] = name
     return replace(plan, fewshot=str(name), source=FewshotSource.ROWS)
+
+
+def _implied_key(config: Mapping[str, Any], *, role: str) -> str:
+    """Return the key of the split that lm-eval takes examples from where the task names none."""
+    if config.get("training_split") is None and role == "test_split":
+        return "validation_split"
+    return "training_split"
+
+
+def _implied(config: Mapping[str, Any], *, role: str) -> Any:
+    """Return the split that lm-eval takes examples from where the task names none."""
+    return config.get(_implied_key(config, role=role))

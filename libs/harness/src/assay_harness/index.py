@@ -1,7 +1,7 @@
 """The static index of lm-eval's tasks: names, what they need, and which of them are refused and why.
 
-Reading it takes some 30 ms and no lm-eval; building it takes lm-eval 10-20 s, once per lm-eval version
-(`python -m assay_harness.index FILE` does it by hand, for an image).
+Building it takes lm-eval 10-20 s, once per version (`python -m assay_harness.index FILE` does it by hand, for
+an image). An entry is decoded when it is asked for, so that reading takes milliseconds and no lm-eval.
 """
 
 import difflib
@@ -15,16 +15,17 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from assay_harness.errors import HarnessFailed, TaskRefused, UnknownTask
 from assay_harness.settings import default_cache_directory
 
-FORMAT = 1
+FORMAT = 2
 _BUILD_SECONDS = 300
 _CANDIDATES = 60
+_SCORED_TYPES = ("multiple_choice", "loglikelihood", "loglikelihood_rolling")
 
 
 class EntryKind(StrEnum):
@@ -55,10 +56,12 @@ class TaskStatus(StrEnum):
 class IndexEntry:
     """One name of the index.
 
-    `yaml_path` is relative to the lm-eval package. `splits` maps the roles `training`, `validation`, `test`
-    and `fewshot` to the names that the task's author uses. `columns` are those that the task's templates
-    read, None where only code knows. `missing_packages` were not installed when the index was built.
-    `members` are the names in a group or tag. `refusal` says why this platform does not run the task.
+    `yaml_path` is relative to the lm-eval package. `output_type` of a group or tag is that of all its tasks,
+    or "mixed". `splits` maps the roles `training`, `validation`, `test` and `fewshot` to the names that the
+    task's author uses. `columns` are those that the task's templates read, None where only code knows.
+    `missing_packages` were not installed when the index was built. `members` are the direct children of a
+    group or tag; `references` the names that it refers to, where its file defines groups inside itself.
+    `refusal` says why this platform does not run the name.
     """
 
     name: str
@@ -74,6 +77,7 @@ class IndexEntry:
     tags: list[str] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
     members: list[str] = field(default_factory=list)
+    references: list[str] = field(default_factory=list)
     missing_packages: list[str] = field(default_factory=list)
     refusal: str | None = None
     status: TaskStatus = TaskStatus.OK
@@ -90,13 +94,26 @@ class IndexEntry:
     @property
     def needs_log_probabilities(self) -> bool:
         """Whether the backend must score given text instead of only generating."""
-        return self.output_type in ("multiple_choice", "loglikelihood", "loglikelihood_rolling")
+        return self.status is TaskStatus.NEEDS_LOG_PROBABILITIES or self.output_type in _SCORED_TYPES
+
+
+class Definition(NamedTuple):
+    """All that lm-eval must read to build a name: the files of it and of everything below it.
+
+    `yaml_paths` (relative to the lm-eval package) are of tasks and groups, `tags` maps tags to their tasks.
+    """
+
+    name: str
+    kind: EntryKind
+    yaml_paths: dict[str, str]
+    groups: list[str]
+    tags: dict[str, list[str]]
 
 
 class TaskIndex:
-    """Look-ups over the names; entries are made when asked for."""
+    """Look-ups over the names. `entries` maps each name to its entry as JSON text."""
 
-    def __init__(self, entries: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, entries: Mapping[str, str]) -> None:
         self._entries = entries
 
     def __len__(self) -> int:
@@ -110,33 +127,52 @@ class TaskIndex:
 
     def get(self, name: str) -> IndexEntry:
         """Return the entry of a task, group or tag; raises `UnknownTask`."""
-        stored = self._entries.get(name)
-        if stored is None:
-            raise UnknownTask(task=name, nearest=self.nearest(name))
-        entry = IndexEntry(**{**stored, "name": name, "kind": EntryKind(stored.get("kind", "task"))})
+        entry = _decode(name, self._stored(name))
         if entry.refusal or not entry.missing_packages:
             return entry
         missing = [package for package in entry.missing_packages if importlib.util.find_spec(package) is None]
         refusal = f"it needs Python packages that are not installed here: {', '.join(missing)}"
-        return replace(entry, refusal=refusal) if missing else entry
+        return replace(entry, refusal=refusal, status=TaskStatus.NEEDS_EXTRA) if missing else entry
 
     def runnable(self, name: str) -> IndexEntry:
-        """Return the entry of a task that may be run; raises `UnknownTask` or `TaskRefused`."""
+        """Return the entry of a name that may be run; raises `UnknownTask` or `TaskRefused`."""
         entry = self.get(name)
         if entry.refusal:
             raise TaskRefused(task=name, reason=entry.refusal)
         return entry
 
+    def tasks_of(self, name: str) -> list[str]:
+        """Return the tasks below a group or tag, each once, in order; a task is its own only one.
+
+        These are the names for which `spec.GroupRows` needs rows. Raises `UnknownTask`.
+        """
+        return [found for found, stored in self._below(name).items() if stored.get("kind", "task") == "task"]
+
+    def definition(self, name: str) -> Definition:
+        """Return what lm-eval must read to build a name that may be run; raises like `runnable`."""
+        entry = self.runnable(name)
+        below = self._below(name)
+        kinds = {found: EntryKind(stored.get("kind", "task")) for found, stored in below.items()}
+        return Definition(
+            name=name,
+            kind=entry.kind,
+            yaml_paths={
+                found: stored["yaml_path"] for found, stored in below.items() if "yaml_path" in stored
+            },
+            groups=[found for found, kind in kinds.items() if kind is EntryKind.GROUP],
+            tags={found: below[found]["members"] for found, kind in kinds.items() if kind is EntryKind.TAG},
+        )
+
     def nearest(self, name: str, count: int = 5) -> list[str]:
-        """Return the `count` task names most like `name`, best first."""
-        wanted = name.strip().lower()
+        """Return the `count` names most like `name`, best first; spaces count as underscores."""
+        wanted = "_".join(name.lower().split())
         grams = _trigrams(wanted)
 
         def overlap(task: str) -> float:
-            other = self._trigrams_of_tasks[task]
+            other = self._trigrams_of_names[task]
             return len(grams & other) / (len(grams | other) or 1)
 
-        candidates = sorted(self._trigrams_of_tasks, key=overlap, reverse=True)[:_CANDIDATES]
+        candidates = sorted(self._trigrams_of_names, key=overlap, reverse=True)[:_CANDIDATES]
         matcher = difflib.SequenceMatcher(b=wanted, autojunk=False)
 
         def similarity(task: str) -> float:
@@ -145,44 +181,84 @@ class TaskIndex:
 
         return sorted(candidates, key=similarity, reverse=True)[:count]
 
-    def search(self, text: str, limit: int = 20) -> list[IndexEntry]:
+    def search(
+        self,
+        text: str,
+        limit: int = 20,
+        *,
+        status: TaskStatus | None = None,
+        kind: EntryKind | None = None,
+    ) -> list[IndexEntry]:
         """Return entries whose name, tags or groups hold every word of `text`; the closest names first.
 
         An exact name leads, then names that begin with the text, then shorter ones. Empty text lists by name.
+        Nothing found is an empty list: `nearest` then suggests what may have been meant.
         """
         words = text.lower().split()
         whole = "_".join(words)
-
-        def matches(name: str) -> bool:
-            stored = self._entries[name]
-            place = " ".join([name, *stored.get("tags", ()), *stored.get("groups", ())]).lower()
-            return all(word in place for word in words)
 
         def rank(name: str) -> tuple[bool, bool, bool, int, str]:
             lower = name.lower()
             in_name = all(word in lower for word in words)
             return (lower != whole, not lower.startswith(whole), not in_name, len(name) if words else 0, name)
 
-        return [self.get(name) for name in sorted(filter(matches, self._entries), key=rank)[:limit]]
+        found: list[IndexEntry] = []
+        places = self._places
+        for name in sorted(
+            (name for name in places if all(word in places[name] for word in words)), key=rank
+        ):
+            if len(found) == limit:
+                break
+            entry = self.get(name)
+            if status in (None, entry.status) and kind in (None, entry.kind):
+                found.append(entry)
+        return found
+
+    def _stored(self, name: str) -> dict[str, Any]:
+        """Return the fields of an entry; raises `UnknownTask`."""
+        text = self._entries.get(name)
+        if text is None:
+            raise UnknownTask(task=name, nearest=self.nearest(name))
+        stored: dict[str, Any] = json.loads(text)
+        return stored
+
+    def _below(self, name: str) -> dict[str, dict[str, Any]]:
+        """Return a name and all that it refers to, however deep, with their fields."""
+        found: dict[str, dict[str, Any]] = {}
+        waiting = [name]
+        while waiting:
+            current = waiting.pop(0)
+            if current not in found:
+                found[current] = self._stored(current)
+                waiting = [*(found[current].get("references") or found[current].get("members", [])), *waiting]
+        return found
 
     @cached_property
-    def _trigrams_of_tasks(self) -> dict[str, frozenset[str]]:
-        """The three-letter pieces of every task name, groups and tags left out."""
-        tasks = (name for name, stored in self._entries.items() if "kind" not in stored)
-        return {name: _trigrams(name.lower()) for name in tasks}
+    def _places(self) -> dict[str, str]:
+        """What a search looks at, by name: the name, the tags and the groups, in lower case."""
+        places = {}
+        for name, text in self._entries.items():
+            stored = json.loads(text)
+            places[name] = " ".join([name, *stored.get("tags", ()), *stored.get("groups", ())]).lower()
+        return places
+
+    @cached_property
+    def _trigrams_of_names(self) -> dict[str, frozenset[str]]:
+        """The three-letter pieces of every name."""
+        return {name: _trigrams(name.lower()) for name in self._entries}
 
 
 def index_path(cache_dir: Path) -> Path:
     """Where the index of the installed lm-eval version lies under a cache directory."""
     version = importlib.metadata.version("lm-eval")
-    return cache_dir / f"lm-eval-tasks-{version}-format{FORMAT}.json"
+    return cache_dir / f"lm-eval-tasks-{version}-format{FORMAT}.index"
 
 
 def load_task_index(cache_dir: Path | None = None) -> TaskIndex:
     """Read the index, building it first (10-20 s, in a process of its own) where it is absent.
 
     Blocks; call it from a thread where there is an event loop. Several processes may call it at once: one
-    builds. Raises `HarnessFailed` where the build does not succeed.
+    builds. Calling again costs nothing. Raises `HarnessFailed` where the build does not succeed.
     """
     path = index_path(cache_dir or default_cache_directory())
     if not path.exists():
@@ -194,9 +270,11 @@ def load_task_index(cache_dir: Path | None = None) -> TaskIndex:
     return read_index(path)
 
 
+@lru_cache(maxsize=4)
 def read_index(path: Path) -> TaskIndex:
-    """Read an index file as it is."""
-    return TaskIndex(json.loads(path.read_bytes())["entries"])
+    """Read an index file as it is, once per process: the file of a version never changes."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return TaskIndex(dict(line.split("\t", 1) for line in lines))
 
 
 def _build_in_process(path: Path) -> None:
@@ -209,6 +287,12 @@ def _build_in_process(path: Path) -> None:
         raise HarnessFailed(problem, traceback_text=str(error.stderr or "")) from error
     if done.returncode or not path.exists():
         raise HarnessFailed("building the task index failed", traceback_text=done.stderr)
+
+
+def _decode(name: str, stored: Mapping[str, Any]) -> IndexEntry:
+    """Make an entry of its stored fields."""
+    kind, status = EntryKind(stored.get("kind", "task")), TaskStatus(stored.get("status", "ok"))
+    return IndexEntry(**{**stored, "name": name, "kind": kind, "status": status})
 
 
 def _trigrams(text: str) -> frozenset[str]:
@@ -227,10 +311,11 @@ def main(arguments: list[str]) -> int:
 
     path = Path(arguments[0])
     partial = path.with_suffix(f".{os.getpid()}.partial")
-    entries = build_entries()
-    partial.write_text(
-        json.dumps({"entries": entries}, ensure_ascii=False, separators=(",", ":")), encoding="utf-8"
-    )
+    # ASCII, so that no name or text holds anything that a reader takes for the end of a line.
+    lines = [
+        f"{name}\t{json.dumps(entry, separators=(',', ':'))}\n" for name, entry in build_entries().items()
+    ]
+    partial.write_text("".join(lines), encoding="utf-8")
     partial.replace(path)
     return 0
 

@@ -13,13 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
-from pathlib import Path
 from typing import Any
 
 from assay_harness.errors import HarnessProcessDied
 from assay_harness.index import TaskIndex, load_task_index
 from assay_harness.results import Aggregate, Document, DocumentScore, RenderReport, ScoreInput, TaskFacts
-from assay_harness.spec import BuiltinTask, Recipe, RowFiles, TaskOptions
+from assay_harness.spec import BuiltinTask, Recipe, Rows, Scoring, TaskOptions
 from assay_harness.worker import Reply, serve
 
 _EXIT_SECONDS = 5.0
@@ -53,23 +52,32 @@ class HarnessProcess:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, recipe: Recipe, options: TaskOptions, rows: RowFiles, *, index: TaskIndex | None = None
+        cls,
+        recipe: Recipe,
+        options: TaskOptions,
+        rows: Rows,
+        *,
+        index: TaskIndex | None = None,
+        scoring: Scoring | None = None,
     ) -> AsyncIterator["HarnessProcess"]:
-        """Construct the task and yield it; the process ends with the context.
+        """Construct the task, or all tasks of a group, and yield it; the process ends with the context.
 
-        `index` is for built-in tasks; without it the default cache is read (or built, 10-20 s). Raises
-        `UnknownTask`, `TaskRefused`, `UnmappedColumn`, `TemplateError`, `FewshotPoolTooSmall`,
-        `InvalidOptions`, `RowFileProblem`.
+        A group takes `GroupRows`, or `RowFiles` that serve every task. `index` is for built-in tasks; without
+        it the default cache is read once (or built, 10-20 s). `scoring` replaces filters or metrics. Raises
+        `UnknownTask`, `TaskRefused`, `GroupRowsMismatch`, `UnmappedColumn`, `TemplateError`,
+        `FewshotPoolTooSmall`, `InvalidOptions`, `RowFileProblem`.
         """
-        yaml_path = None
+        definition = None
         if isinstance(recipe, BuiltinTask):
             if index is None:
                 index = await asyncio.to_thread(load_task_index)
-            yaml_path = Path(index.runnable(recipe.task).yaml_path)
+            definition = index.definition(recipe.task)
         channel = _Channel()
         try:
             await channel.start()
-            facts: TaskFacts = await channel.call("open", recipe, options, rows.absolute(), yaml_path)
+            facts: TaskFacts = await channel.call(
+                "open", recipe, options, rows.absolute(), definition, scoring
+            )
             yield cls(channel, facts)
         finally:
             # Shielded: a cancelled caller must not leave the process behind.

@@ -187,13 +187,15 @@ class Aggregate:
     `metrics` maps `<task>.<metric>,<filter>` and `<task>.<metric>_stderr,<filter>` to lm-eval's value, None
     where lm-eval says "N/A" or where the value is not finite; the latter keys are in `not_finite`.
     `higher_is_better` goes by the keys of the metrics without stderr. `sample_count` counts documents. A
-    group brings the metrics of its tasks, of the groups inside it and its own.
+    group brings the metrics of its tasks, of the groups inside it and its own. `sample_counts` says how many
+    documents are behind each metric, by the same keys without stderr.
     """
 
     metrics: dict[str, float | None]
     higher_is_better: dict[str, bool]
     sample_count: int
     not_finite: list[str]
+    sample_counts: dict[str, int] = field(default_factory=dict)
 
 
 class RenderProblem(NamedTuple):

@@ -10,6 +10,20 @@ import pyarrow.parquet as pq
 from assay_harness.errors import RowFileProblem, UnmappedColumn
 
 
+class RowReader:
+    """Reads files of rows, each file once: the tasks of a group may share one."""
+
+    def __init__(self, column_mapping: Mapping[str, str]) -> None:
+        self._column_mapping = column_mapping
+        self._read: dict[Path, datasets.Dataset] = {}
+
+    def read(self, path: Path) -> "datasets.Dataset":
+        """Return all rows of a file, columns renamed; raises what `read_rows` raises."""
+        if path not in self._read:
+            self._read[path] = read_rows(path, column_mapping=self._column_mapping)
+        return self._read[path]
+
+
 def read_rows(path: Path, *, column_mapping: Mapping[str, str]) -> "datasets.Dataset":
     """Read all rows of a Parquet file; `column_mapping` maps a wanted name to a column of the file.
 

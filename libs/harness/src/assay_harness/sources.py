@@ -21,10 +21,15 @@ def unresolved_config(yaml_path: Path) -> dict[str, Any]:
     return relative
 
 
-def config_sha256(config: dict[str, Any]) -> str:
-    """Hash a config as canonical JSON; anything that is no JSON enters by its text."""
-    text = json.dumps(config, sort_keys=True, ensure_ascii=False, default=str)
+def config_sha256(config: Mapping[str, Any]) -> str:
+    """Hash a config as canonical JSON; functions enter by their names, anything else by its text."""
+    text = json.dumps(config, sort_keys=True, ensure_ascii=False, default=_name)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _name(value: object) -> str:
+    """Return what a value that is no JSON is known by, the same in every process."""
+    return f"{value.__module__}.{getattr(value, '__qualname__', '')}" if callable(value) else str(value)
 
 
 def file_digests(yaml_path: Path) -> dict[str, str]:

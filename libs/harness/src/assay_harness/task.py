@@ -5,7 +5,7 @@ import functools
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from assay_harness.columns import required_columns
+from assay_harness.deviations import find_deviations
 from assay_harness.errors import FewshotPoolTooSmall, InvalidOptions, RowProblem, TaskRefused, UnmappedColumn
+from assay_harness.exclusion import ExcludingSampler
 from assay_harness.fewshot import SplitPlan, effective_num_fewshot, plan_splits
 from assay_harness.question_answer import build_rows, task_config
-from assay_harness.results import FewshotSource
-from assay_harness.rows import read_rows
+from assay_harness.results import Deviation, FewshotSource
+from assay_harness.rows import RowReader
 from assay_harness.sources import PACKAGE_ROOT, config_sha256, file_digests, unresolved_config
 from assay_harness.spec import JsonlQuestionAnswer, RowFiles, TaskOptions
 
@@ -86,10 +88,12 @@ class BuiltTask:
     plan: SplitPlan
     num_fewshot: int
     fewshot_pool_size: int
+    rows: RowFiles
     row_problems: dict[int, str]
     columns: list[str]
     config_sha256: str
     file_sha256: dict[str, str]
+    deviations: list[Deviation] = field(default_factory=list)
 
 
 def cache_compiled_templates() -> None:
@@ -99,47 +103,76 @@ def cache_compiled_templates() -> None:
         environment.from_string = functools.lru_cache(maxsize=1024)(environment.from_string)
 
 
-def build_builtin(name: str, yaml_path: Path, *, options: TaskOptions, rows: RowFiles) -> BuiltTask:
+def build_builtin(
+    name: str,
+    yaml_path: Path,
+    *,
+    options: TaskOptions,
+    rows: RowFiles,
+    reader: RowReader,
+    overrides: Mapping[str, Any] | None = None,
+) -> BuiltTask:
     """Construct a task of lm-eval's index; `yaml_path` is relative to the lm-eval package.
 
-    Raises `UnmappedColumn`, `TaskRefused` (with the reason found at this late point, such as a package that
-    is not installed), `FewshotPoolTooSmall`, `InvalidOptions`, `RowFileProblem`.
+    `overrides` are the settings that a group makes for its task. Raises `UnmappedColumn`, `TaskRefused`
+    (with the reason found at this late point, such as a package that is not installed),
+    `FewshotPoolTooSmall`, `InvalidOptions`, `RowFileProblem`.
     """
     path = PACKAGE_ROOT / yaml_path
+    config = _load(name, path) | dict(overrides or {})
+    for key in ("tag", "group", "task_list", "dataset_kwargs", "custom_dataset"):
+        config.pop(key, None)
+    config["metadata"] = _metadata(config.get("metadata"), source=yaml_path)
+    evaluation, fewshot = _read(rows, reader)
+    for dataset in (evaluation, *([fewshot] if fewshot else [])):
+        _check_columns(config, available=dataset.column_names)
+    built = _build(
+        config,
+        evaluation=evaluation,
+        fewshot=fewshot,
+        options=options,
+        rows=rows,
+        row_problems={},
+        config_digest=config_sha256(unresolved_config(path) | dict(overrides or {})),
+        file_sha256=file_digests(path),
+    )
+    deviations = find_deviations(
+        config, plan=built.plan, num_fewshot=built.num_fewshot, rows=rows, options=options
+    )
+    return replace(built, deviations=deviations)
+
+
+def _load(name: str, path: Path) -> dict[str, Any]:
+    """Load a task's YAML with its functions; raises `TaskRefused` where these cannot be imported."""
     try:
         config: dict[str, Any] = copy.deepcopy(load_yaml(path, resolve_func=True))
     except (ImportError, SystemExit) as error:
         # Some tasks end the program where a tool of theirs is missing.
         reason = f"it needs something that is not installed here ({error})"
         raise TaskRefused(task=name, reason=reason) from error
-    for key in ("tag", "group", "task_list", "dataset_kwargs", "custom_dataset"):
-        config.pop(key, None)
-    config["metadata"] = _metadata(config.get("metadata"), source=yaml_path)
-    evaluation = read_rows(rows.evaluation, column_mapping=options.column_mapping)
-    fewshot = rows.fewshot and read_rows(rows.fewshot, column_mapping=options.column_mapping)
-    for dataset in (evaluation, *([fewshot] if fewshot else [])):
-        _check_columns(config, available=dataset.column_names)
-    return _build(
-        config,
-        evaluation=evaluation,
-        fewshot=fewshot,
-        options=options,
-        row_problems={},
-        config_digest=config_sha256(unresolved_config(path)),
-        file_sha256=file_digests(path),
-    )
+    return config
 
 
-def build_question_answer(recipe: JsonlQuestionAnswer, *, options: TaskOptions, rows: RowFiles) -> BuiltTask:
+def _read(rows: RowFiles, reader: RowReader) -> tuple["datasets.Dataset", "datasets.Dataset | None"]:
+    """Read the rows to evaluate and, where there are others, those to draw examples from.
+
+    Examples from the very file that is evaluated are examples from the evaluated rows.
+    """
+    own = rows.fewshot is not None and rows.fewshot != rows.evaluation
+    return reader.read(rows.evaluation), reader.read(rows.fewshot) if own and rows.fewshot else None
+
+
+def build_question_answer(
+    recipe: JsonlQuestionAnswer, *, options: TaskOptions, rows: RowFiles, reader: RowReader
+) -> BuiltTask:
     """Construct the JSONL question-answer task.
 
     Raises `TemplateError` besides what `build_builtin` raises, and `RowProblem` for an unusable example row
     (unusable evaluation rows are collected in `row_problems`).
     """
-    evaluation = build_rows(recipe, read_rows(rows.evaluation, column_mapping=options.column_mapping))
-    fewshot = rows.fewshot and build_rows(
-        recipe, read_rows(rows.fewshot, column_mapping=options.column_mapping)
-    )
+    evaluation_rows, fewshot_rows = _read(rows, reader)
+    evaluation = build_rows(recipe, evaluation_rows)
+    fewshot = build_rows(recipe, fewshot_rows) if fewshot_rows else None
     config = task_config(recipe)
     configured = effective_num_fewshot(None, options.num_fewshot)
     if configured:
@@ -151,6 +184,7 @@ def build_question_answer(recipe: JsonlQuestionAnswer, *, options: TaskOptions, 
         evaluation=evaluation.dataset,
         fewshot=fewshot and fewshot.dataset,
         options=options,
+        rows=rows,
         row_problems=evaluation.problems,
         config_digest=config_sha256(recipe.model_dump(mode="json")),
         file_sha256={},
@@ -163,6 +197,7 @@ def _build(
     evaluation: "datasets.Dataset",
     fewshot: "datasets.Dataset | None",
     options: TaskOptions,
+    rows: RowFiles,
     row_problems: dict[int, str],
     config_digest: str,
     file_sha256: dict[str, str],
@@ -173,27 +208,39 @@ def _build(
     splits = {plan.evaluation: evaluation}
     if plan.fewshot is not None and fewshot is not None:
         splits[plan.fewshot] = fewshot
-    task = _construct({**config, **plan.overrides}, splits=splits, available=evaluation.column_names)
+    changes = plan.overrides | ({"repeats": options.repeats} if options.repeats else {})
+    task = _construct({**config, **changes}, splits=splits, available=evaluation.column_names)
     if task.get_config("output_type") == "generate_until":
         task.set_config("generation_kwargs", _generation_overrides(options), update=True)
     elif options.apply_chat_template:
         problem = "this task scores log-probabilities of a continuation, which chat endpoints do not give"
         raise InvalidOptions(option="apply_chat_template", problem=problem)
     task.set_config("num_fewshot", num_fewshot)
-    pool_size = len(task.sampler.df) if num_fewshot and hasattr(task, "sampler") else 0
-    needed = num_fewshot + (plan.source is FewshotSource.EVALUATION_ROWS)
-    if pool_size < needed and num_fewshot:
-        raise FewshotPoolTooSmall(available=pool_size, needed=needed, num_fewshot=num_fewshot)
     return BuiltTask(
         task=task,
         plan=plan,
         num_fewshot=num_fewshot,
-        fewshot_pool_size=pool_size,
+        fewshot_pool_size=_prepare_sampler(task, plan=plan, num_fewshot=num_fewshot),
+        rows=rows,
         row_problems=row_problems,
         columns=evaluation.column_names,
         config_sha256=config_digest,
         file_sha256=file_sha256,
     )
+
+
+def _prepare_sampler(task: PinnedTask, *, plan: SplitPlan, num_fewshot: int) -> int:
+    """Check that there are enough rows to draw from and return how many; guard draws from evaluated rows."""
+    if not num_fewshot:
+        return 0
+    pool_size = len(task.sampler.df) if hasattr(task, "sampler") else 0
+    needed = num_fewshot + (plan.source is FewshotSource.EVALUATION_ROWS)
+    if pool_size < needed:
+        raise FewshotPoolTooSmall(available=pool_size, needed=needed, num_fewshot=num_fewshot)
+    # In the task's own arrangement its numbers are lm-eval's, whatever the rows are like.
+    if plan.source is FewshotSource.EVALUATION_ROWS and not plan.canonical:
+        task.sampler = ExcludingSampler(task, task.sampler)
+    return pool_size
 
 
 def _construct(

@@ -13,12 +13,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay_harness.errors import HarnessError, HarnessFailed
+from assay_harness.index import Definition
 from assay_harness.settings import isolate_environment
-from assay_harness.spec import Recipe, RowFiles, TaskOptions
+from assay_harness.spec import Recipe, Rows, Scoring, TaskOptions
 
 if TYPE_CHECKING:
     from assay_harness.engine import Engine
@@ -86,12 +86,19 @@ class _Session:
         self._batches: Iterator[list[Document]] | None = None
 
     def open(
-        self, recipe: Recipe, options: TaskOptions, rows: RowFiles, yaml_path: Path | None
+        self,
+        recipe: Recipe,
+        options: TaskOptions,
+        rows: Rows,
+        definition: Definition | None,
+        scoring: Scoring | None,
     ) -> "TaskFacts":
         """Construct the task."""
         # lm-eval is in memory already where the fork server preloaded it; else it is imported here.
         module = importlib.import_module("assay_harness.engine")
-        engine: Engine = module.Engine(recipe=recipe, options=options, rows=rows, yaml_path=yaml_path)
+        engine: Engine = module.Engine(
+            recipe=recipe, options=options, rows=rows, definition=definition, scoring=scoring
+        )
         self._engine = engine
         return engine.facts
 
