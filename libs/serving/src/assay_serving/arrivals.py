@@ -39,8 +39,10 @@ class Arrivals:
     def times(self, reply: UpstreamReply, *, completion_tokens: int, received_mono_ns: int) -> RequestTimes:
         """The times of the finished answer, by the clock that the reply names."""
         source, sent = reply.stamp_source, reply.sent_mono_ns
-        which = 1 if source is StampSource.KERNEL else 2  # of a ServerEvent's fields
-        stamps = [event[which] for event in self._tokens]
+        if source is StampSource.KERNEL:
+            stamps = [event.kernel_mono_ns for event in self._tokens]
+        else:
+            stamps = [event.read_mono_ns for event in self._tokens]
         first = self._first_text.arrived_mono_ns(source) if self._first_text else 0
         # The two clocks are matched to within microseconds: a first token cannot come before its request.
         return RequestTimes(

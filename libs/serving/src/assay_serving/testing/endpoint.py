@@ -1,7 +1,7 @@
 """An OpenAI-compatible HTTP endpoint whose answers and timing are scripted.
 
-Serves `POST /v1/completions` (streaming or not, with `echo` and `logprobs`), `GET /v1/models` and
-`GET /stats`. Written on bare asyncio transports: benchmarks share their processors with it.
+Serves `POST /v1/completions` (streaming or not, with `echo` and `logprobs`), `GET /v1/models`, `GET /stats`,
+and `DELETE /stats` to count from 0 again. Written on bare asyncio transports: benchmarks share their processors with it.
 """
 
 import asyncio
@@ -40,6 +40,11 @@ class EndpointStatistics:
     failed: int = 0
     first_unix_ns: int = 0
     last_unix_ns: int = 0
+
+    def clear(self) -> None:
+        """Begin to count again; what is in flight stays."""
+        self.requests = self.cancelled = self.failed = self.first_unix_ns = self.last_unix_ns = 0
+        self.most_in_flight = self.in_flight
 
 
 @asynccontextmanager
@@ -143,7 +148,8 @@ class _Connection(asyncio.Protocol):
         body, self._received = self._received[end + len(_HEAD_END) : body_end], self._received[body_end:]
         self._closes = headers.get("connection") == "close"
         try:
-            self._answer(*first.split(" ")[:2], body)
+            method, path, _ = first.split(" ", 2)
+            self._answer(method, path, body)
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             self._refuse(400, f"not a completion request: {error!r}")
 
@@ -154,6 +160,9 @@ class _Connection(asyncio.Protocol):
             case "get", "/v1/models":
                 self._reply(200, {"object": "list", "data": [{"id": MODEL, "object": "model"}]})
             case "get", "/stats":
+                self._reply(200, asdict(self._statistics))
+            case "delete", "/stats":
+                self._statistics.clear()
                 self._reply(200, asdict(self._statistics))
             case _:
                 self._refuse(404, f"{method} {path}: not served here")
