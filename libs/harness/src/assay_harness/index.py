@@ -6,6 +6,7 @@ an image). An entry is decoded when it is asked for, so that reading takes milli
 
 import difflib
 import fcntl
+import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -22,8 +23,8 @@ from typing import Any, NamedTuple
 from assay_harness.errors import HarnessFailed, TaskRefused, UnknownTask
 from assay_harness.settings import default_cache_directory
 
-FORMAT = 2
 _BUILD_SECONDS = 300
+_BUILDERS = ("index", "index_builder", "refusals", "group_scan", "module_scan", "columns", "sources")
 _CANDIDATES = 60
 _SCORED_TYPES = ("multiple_choice", "loglikelihood", "loglikelihood_rolling")
 
@@ -249,9 +250,12 @@ class TaskIndex:
 
 
 def index_path(cache_dir: Path) -> Path:
-    """Where the index of the installed lm-eval version lies under a cache directory."""
+    """Where the index lies under a cache directory, for the installed lm-eval and the code that builds it."""
     version = importlib.metadata.version("lm-eval")
-    return cache_dir / f"lm-eval-tasks-{version}-format{FORMAT}.index"
+    digest = hashlib.sha256()
+    for module in _BUILDERS:
+        digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
+    return cache_dir / f"lm-eval-tasks-{version}-{digest.hexdigest()[:12]}.index"
 
 
 def load_task_index(cache_dir: Path | None = None) -> TaskIndex:
