@@ -15,7 +15,7 @@ from assay_chassis.store import Document
 from assay_harness.errors import HarnessError
 from assay_harness.index import TaskIndex
 from assay_harness.process import HarnessProcess
-from assay_harness.results import TaskFacts
+from assay_harness.results import Deviation, TaskFacts
 from assay_harness.spec import GroupRows, Recipe, RowFiles, Rows, TaskOptions
 from assay_serving.types import Support
 from eval_svc.domain import RunOptions, RunRequest, canonical_hash
@@ -64,7 +64,7 @@ class Planner:
         except HarnessError as error:
             raise InvalidPlan(str(error), faults=faults_of(error)) from error
         await self._check_backend(facts, artifact=artifact, options=request.options)
-        deviations = [asdict(deviation) for deviation in facts.deviations]
+        deviations = [asdict(deviation) for deviation in (*facts.deviations, *_limited(facts, method))]
         fewshot = sources.single.fewshot if sources.single else None
         plan = {
             "dataset": sources.dataset_part(),
@@ -165,6 +165,14 @@ class Planner:
             _check_chat(facts, is_supported=description.capabilities.chat is Support.YES, backend=backend)
         if options.reuse_responses:
             _check_reuse(generating, artifact=artifact)
+
+
+def _limited(facts: TaskFacts, method: Mapping[str, Any]) -> list[Deviation]:
+    """A limit keeps numbers from being the task's own; the harness does not count it among the deviations."""
+    if facts.document_count == facts.row_count or method["recipe"]["template"] != "builtin-lm-eval":
+        return []
+    message = f"only {facts.document_count} of {facts.row_count} rows are evaluated"
+    return [Deviation("limit", None, facts.document_count, message)]
 
 
 def _check_chat(facts: TaskFacts, *, is_supported: bool, backend: str) -> None:

@@ -161,7 +161,7 @@ class RowResolver:
         """The rows of ``request``.
 
         Raises:
-            UnknownTask: the index does not have the recipe's task.
+            UnknownTask, TaskRefused: the index does not have the recipe's task, or it cannot be run here.
             InvalidPlan: the request names too many or too few sources; the faults name the fields.
             NotFound, Unavailable: from dataset-svc.
         """
@@ -246,16 +246,9 @@ class RowResolver:
 
 def _members_of(recipe: Recipe, index: TaskIndex) -> list[str] | None:
     """The tasks of a group or tag, groups inside it resolved, in order; ``None`` where it is one task."""
-    if not isinstance(recipe, BuiltinTask) or index.get(recipe.task).kind is EntryKind.TASK:
+    if not isinstance(recipe, BuiltinTask) or index.runnable(recipe.task).kind is EntryKind.TASK:
         return None
-    tasks: dict[str, None] = {}
-    waiting = [recipe.task]
-    while waiting:
-        entry = index.get(waiting.pop())
-        if entry.kind is EntryKind.TASK:
-            tasks[entry.name] = None
-        waiting += reversed(entry.members)
-    return list(tasks)
+    return index.tasks_of(recipe.task)
 
 
 def _wants_examples(request: RunRequest, recipe: Recipe) -> bool:
