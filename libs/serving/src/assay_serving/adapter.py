@@ -2,45 +2,29 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
+from opentelemetry.trace import TracerProvider
 
-from assay_serving.backend import Engine, ServingBackend
+from assay_serving.backend import ServingBackend
 from assay_serving.convert import from_proto, to_proto
-from assay_serving.errors import (
-    EngineError,
-    InvalidRequest,
-    RequestCancelled,
-    ServingError,
-    UnknownInstance,
-)
-from assay_serving.instances import InstanceTable, ServingInstance
-from assay_serving.multiplex import Multiplexer
+from assay_serving.errors import ServingError
+from assay_serving.instances import InstanceTable
 from assay_serving.power import ProcessTreeCpu, RaplMeter
-from assay_serving.stops import cut_at_earliest_stop
-from assay_serving.types import (
-    ErrorCode,
-    FinishReason,
-    GenerateRequest,
-    GenerateResult,
-    ProvisionSpec,
-    ScoreRequest,
-    TelemetrySample,
-)
+from assay_serving.request_stream import GenerateStream, RequestStream, ScoreStream
+from assay_serving.session import ERROR_TRAILER
+from assay_serving.tracing import CallTracer
+from assay_serving.types import ErrorCode, ProvisionSpec, TelemetrySample
 from assay_serving.v1 import serving_pb2 as pb
 from assay_serving.v1 import serving_pb2_grpc
-from assay_serving.validation import check_generate, check_score
 
-Request = TypeVar("Request")
-Reply = TypeVar("Reply")
 Context = grpc.aio.ServicerContext[Any, Any]
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-ERROR_TRAILER = "assay-error-bin"
 _SHUTDOWN_GRACE_SECONDS = 1.0
 _STATUS_OF_CODE = {
     ErrorCode.INVALID_REQUEST: grpc.StatusCode.INVALID_ARGUMENT,
@@ -55,8 +39,16 @@ _STATUS_OF_CODE = {
 
 
 @asynccontextmanager
-async def serve_adapter(backend: ServingBackend, *, listen: str, max_instances: int) -> AsyncIterator[str]:
+async def serve_adapter(
+    backend: ServingBackend,
+    *,
+    listen: str,
+    max_instances: int,
+    tracer_provider: TracerProvider | None = None,
+) -> AsyncIterator[str]:
     """Serve `backend` on `listen` (``host:port``, port 0 for any free one) and yield the bound address.
+
+    Each call gets a span of `tracer_provider` (OpenTelemetry's global one by default), below the caller's.
 
     On the way out every instance is released and its engine ended. Enter it on the main thread's event loop:
     the engines of process launchers are tied to the thread that starts them.
@@ -73,7 +65,9 @@ async def serve_adapter(backend: ServingBackend, *, listen: str, max_instances: 
         ]
     )
     table = InstanceTable(backend, max_instances=max_instances)
-    serving_pb2_grpc.add_ServingAdapterServicer_to_server(_Servicer(backend, table), server)  # type: ignore[no-untyped-call]
+    serving_pb2_grpc.add_ServingAdapterServicer_to_server(
+        _Servicer(backend, table, CallTracer(tracer_provider)), server
+    )  # type: ignore[no-untyped-call]
     try:
         try:
             port = server.add_insecure_port(listen)
@@ -90,28 +84,29 @@ async def serve_adapter(backend: ServingBackend, *, listen: str, max_instances: 
 class _Servicer(serving_pb2_grpc.ServingAdapterServicer):
     """One method per RPC; each converts, calls the table or the engine, and maps errors."""
 
-    def __init__(self, backend: ServingBackend, table: InstanceTable) -> None:
+    def __init__(self, backend: ServingBackend, table: InstanceTable, tracer: CallTracer) -> None:
         self._backend = backend
         self._table = table
+        self._tracer = tracer
         self._rapl = RaplMeter()
 
     async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:
         return to_proto(await self._backend.describe())  # type: ignore[no-any-return]
 
     async def Provision(self, request: pb.ProvisionRequest, context: Context) -> pb.Instance:
-        async with _aborting(context):
+        async with self._serving(context, "Provision"):
             spec = from_proto(request, ProvisionSpec)
             # 0 is "one at a time" on the wire.
             spec = replace(spec, max_concurrency=spec.max_concurrency or 1)
             return to_proto(await self._table.provision(spec))  # type: ignore[no-any-return]
 
     async def Watch(self, request: pb.WatchRequest, context: Context) -> AsyncIterator[pb.InstanceEvent]:
-        async with _aborting(context):
+        async with self._serving(context, "Watch"):
             async for event in self._table.watch(request.instance_id):
                 yield to_proto(event)
 
     async def KeepAlive(self, request: pb.KeepAliveRequest, context: Context) -> pb.KeepAliveResponse:
-        async with _aborting(context):
+        async with self._serving(context, "KeepAlive"):
             view = self._table.keep_alive(request.instance_id, lease=request.lease_ms / 1000)
             return pb.KeepAliveResponse(lease_expires_unix_ns=view.lease_expires_unix_ns)
 
@@ -122,7 +117,7 @@ class _Servicer(serving_pb2_grpc.ServingAdapterServicer):
     async def Telemetry(
         self, request: pb.TelemetryRequest, context: Context
     ) -> AsyncIterator[pb.TelemetryEvent]:
-        async with _aborting(context):
+        async with self._serving(context, "Telemetry"):
             instance = self._table.get(request.instance_id)
             engine = instance.ready_engine
             cpu = ProcessTreeCpu(engine.process_id) if engine.process_id else None
@@ -137,111 +132,30 @@ class _Servicer(serving_pb2_grpc.ServingAdapterServicer):
     async def Generate(
         self, request_iterator: AsyncIterator[pb.GenerateCall], context: Context
     ) -> AsyncIterator[pb.GenerateReply]:
-        async with _aborting(context):
-            async for reply in self._multiplexed(request_iterator, _generate, pb.GenerateReply):
+        async with self._serving(context, "Generate"):
+            async for reply in _replies(GenerateStream(self._table), request_iterator):
                 yield reply
 
     async def Score(
         self, request_iterator: AsyncIterator[pb.ScoreCall], context: Context
     ) -> AsyncIterator[pb.ScoreReply]:
-        async with _aborting(context):
-            async for reply in self._multiplexed(request_iterator, _score, pb.ScoreReply):
+        async with self._serving(context, "Score"):
+            async for reply in _replies(ScoreStream(self._table), request_iterator):
                 yield reply
 
-    async def _multiplexed(
-        self,
-        calls: AsyncIterator[Any],
-        answer: Callable[[Engine, Any, int], Awaitable[Any]],
-        reply_type: Callable[..., Reply],
-    ) -> AsyncIterator[Reply]:
-        first = await anext(aiter(calls), None)
-        if first is None or first.WhichOneof("call") != "instance_id":
-            raise InvalidRequest("the first message of the stream must name the instance")
-        instance = self._table.get(first.instance_id)
-        _ = instance.ready_engine  # refuses the stream at once if there is none
-
-        def failed(request_id: str, error: ServingError) -> Reply:
-            return reply_type(request_id=request_id, error=to_proto(error.to_failure()))
-
-        multiplexer = Multiplexer[Reply](
-            cancelled=lambda request_id: failed(request_id, RequestCancelled("cancelled by the caller"))
-        )
-
-        async def run(message: Any, received: int) -> Reply:
+    @asynccontextmanager
+    async def _serving(self, context: Context, method: str) -> AsyncIterator[None]:
+        """A span for the call; a ServingError becomes a gRPC status that carries it whole."""
+        with self._tracer.span(method, context.invocation_metadata() or ()):
             try:
-                result = await answer(instance.ready_engine, message, received)
+                yield
             except ServingError as error:
-                return failed(message.request_id, _as_seen(error, instance))
-            except Exception as error:  # noqa: BLE001 - one request's bug must not end the others
-                return failed(message.request_id, EngineError(f"the adapter failed: {error!r}"))
-            return reply_type(request_id=message.request_id, result=to_proto(result))
-
-        reader = asyncio.get_running_loop().create_task(_read(calls, multiplexer, run))
-        replies = multiplexer.replies()
-        try:
-            async for reply in replies:
-                yield reply
-        finally:
-            reader.cancel()
-            await replies.aclose()  # type: ignore[attr-defined]
+                trailer = to_proto(error.to_failure()).SerializeToString()
+                status = _STATUS_OF_CODE.get(error.code, grpc.StatusCode.INTERNAL)
+                await context.abort(status, error.message, trailing_metadata=((ERROR_TRAILER, trailer),))
 
 
-async def _read(
-    calls: AsyncIterator[Any],
-    multiplexer: Multiplexer[Any],
-    run: Callable[[Any, int], Coroutine[Any, Any, Any]],
-) -> None:
-    """Feed a stream's messages to the multiplexer until the caller closes its side."""
-    try:
-        async for call in calls:
-            received = time.monotonic_ns()
-            match call.WhichOneof("call"):
-                case "request":
-                    multiplexer.start(call.request.request_id, run(call.request, received))
-                case "cancel_request_id":
-                    multiplexer.cancel(call.cancel_request_id)
-                case other:
-                    raise ValueError(f"unexpected {other or 'empty message'} in the middle of the stream")
-        multiplexer.finish()
-    except ValueError as error:
-        multiplexer.finish(InvalidRequest(str(error)))
-    except Exception as error:  # noqa: BLE001 - the stream broke: end it, so that its requests are cancelled
-        multiplexer.finish(error)
-
-
-async def _generate(engine: Engine, message: pb.GenerateRequest, received: int) -> GenerateResult:
-    request = from_proto(message, GenerateRequest)
-    check_generate(request, engine.capabilities)
-    result = await engine.generate(request, received_mono_ns=received)
-    # The engine stops at stop strings to save work; where the text ends is decided here, for all backends.
-    cut = cut_at_earliest_stop(result.text, request.sampling.stop)
-    if not cut.match:
-        return result
-    return replace(result, text=cut.text, stop_match=cut.match, finish_reason=FinishReason.STOP_STRING)
-
-
-async def _score(engine: Engine, message: pb.ScoreRequest, received: int) -> Any:
-    request = from_proto(message, ScoreRequest)
-    check_score(request, engine.capabilities)
-    return await engine.score(request, received_mono_ns=received)
-
-
-def _as_seen(error: ServingError, instance: ServingInstance) -> ServingError:
-    """An engine that was ended on purpose did not die."""
-    if error.code is ErrorCode.ENGINE_DIED and instance.release_reason:
-        return UnknownInstance(
-            f"instance {instance.view.instance_id} was released: {instance.release_reason}",
-            tokens_before_error=error.tokens_before_error,
-        )
-    return error
-
-
-@asynccontextmanager
-async def _aborting(context: Context) -> AsyncIterator[None]:
-    """Turn a ServingError into a gRPC status that carries it whole."""
-    try:
-        yield
-    except ServingError as error:
-        trailer = to_proto(error.to_failure()).SerializeToString()
-        status = _STATUS_OF_CODE.get(error.code, grpc.StatusCode.INTERNAL)
-        await context.abort(status, error.message, trailing_metadata=((ERROR_TRAILER, trailer),))
+async def _replies(stream: RequestStream, calls: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async with aclosing(stream.replies(calls)) as replies:  # type: ignore[type-var]
+        async for reply in replies:
+            yield reply

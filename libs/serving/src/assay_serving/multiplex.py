@@ -12,13 +12,16 @@ class Multiplexer(Generic[Reply]):
 
     `start` and `cancel` are called while the incoming messages are read. `replies` ends once `finish` was
     called and nothing is in flight; closing it cancels what is. Every started request gets exactly one
-    reply: a cancelled one gets what `cancelled` makes of its id.
+    reply: a cancelled one gets what `cancelled` makes of its id. So no more replies wait here than the caller
+    has requests without an answer.
     """
 
     def __init__(self, *, cancelled: Callable[[str], Reply]) -> None:
         self._cancelled = cancelled
         self._tasks: dict[str, asyncio.Task[Reply]] = {}
-        self._queue: asyncio.Queue[Reply | BaseException | None] = asyncio.Queue()
+        self._ready: list[Reply] = []
+        self._error: BaseException | None = None
+        self._wakeup = asyncio.Event()
         self._is_finished = False
 
     def start(self, request_id: str, answer: Coroutine[Any, Any, Reply]) -> None:
@@ -30,9 +33,9 @@ class Multiplexer(Generic[Reply]):
         if request_id in self._tasks:
             answer.close()
             raise ValueError(f"request {request_id!r} is already in flight on this stream")
-        task = asyncio.get_running_loop().create_task(answer)
+        task = asyncio.get_running_loop().create_task(answer, name=request_id)
         self._tasks[request_id] = task
-        task.add_done_callback(lambda done: self._collect(request_id, done))
+        task.add_done_callback(self._collect)
 
     def cancel(self, request_id: str) -> None:
         """Cancel a request; one that is unknown or answered is left alone."""
@@ -40,34 +43,39 @@ class Multiplexer(Generic[Reply]):
         if task is not None:
             task.cancel()
 
-    def reply(self, reply: Reply) -> None:
-        """Answer without a task."""
-        self._queue.put_nowait(reply)
-
     def finish(self, error: BaseException | None = None) -> None:
         """No more requests come; with an error the stream ends by it at once."""
         self._is_finished = True
-        if error is not None:
-            self._queue.put_nowait(error)
-        elif not self._tasks:
-            self._queue.put_nowait(None)
+        self._error = self._error or error
+        self._wakeup.set()
 
-    async def replies(self) -> AsyncIterator[Reply]:
-        """Replies as they come; raises what `finish` was given or what a request's task raised."""
+    async def replies(self) -> AsyncIterator[list[Reply]]:
+        """Replies as they come, those together that are there together.
+
+        Raises what `finish` was given or what a request's task raised.
+        """
         try:
-            while (item := await self._queue.get()) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
+            while True:
+                await self._wakeup.wait()
+                self._wakeup.clear()
+                if self._error is not None:
+                    raise self._error
+                ready, self._ready = self._ready, []
+                if ready:
+                    yield ready
+                if self._is_finished and not self._tasks and not self._ready:
+                    return
         finally:
             for task in tuple(self._tasks.values()):
                 task.cancel()
 
-    def _collect(self, request_id: str, task: "asyncio.Task[Reply]") -> None:
+    def _collect(self, task: "asyncio.Task[Reply]") -> None:
+        request_id = task.get_name()
         del self._tasks[request_id]
         if task.cancelled():
-            self._queue.put_nowait(self._cancelled(request_id))
+            self._ready.append(self._cancelled(request_id))
+        elif (error := task.exception()) is not None:
+            self._error = self._error or error
         else:
-            self._queue.put_nowait(task.exception() or task.result())
-        if self._is_finished and not self._tasks:
-            self._queue.put_nowait(None)
+            self._ready.append(task.result())
+        self._wakeup.set()

@@ -51,11 +51,11 @@ def _check_serving_parameters(spec: ProvisionSpec, description: AdapterDescripti
 
 
 def check_generate(request: GenerateRequest, capabilities: Capabilities) -> None:
-    """Check one generation request.
+    """Check what is asked; `check_sampling` checks how.
 
     Raises:
-        InvalidRequest: empty prompt or a value out of range.
-        UnsupportedField: a field is set that this backend refuses or would ignore.
+        InvalidRequest: there is no prompt, or two.
+        UnsupportedField: the backend does not generate, or not from a conversation.
     """
     if capabilities.generate is not Support.YES:
         raise UnsupportedField("this instance does not generate")
@@ -63,27 +63,36 @@ def check_generate(request: GenerateRequest, capabilities: Capabilities) -> None
         raise InvalidRequest("give either text or chat, not both")
     if not request.chat and not request.text:
         raise InvalidRequest("text: an empty prompt has no defined continuation")
-    _check_support(request, capabilities)
-    _check_ranges(request.sampling)
+    if request.chat:
+        _check_support("chat", capabilities.chat)
 
 
-def _check_support(request: GenerateRequest, capabilities: Capabilities) -> None:
-    sampling = request.sampling
+def check_sampling(sampling: SamplingParameters, capabilities: Capabilities) -> None:
+    """Check the sampling parameters of a generation request.
+
+    Raises:
+        InvalidRequest: a value is out of range.
+        UnsupportedField: a field is set that this backend refuses or would ignore.
+    """
     used = {
-        "chat": bool(request.chat),
-        "sampling.seed": sampling.seed is not None,
-        "sampling.top_k": sampling.top_k is not None,
-        "sampling.min_p": sampling.min_p is not None,
-        "sampling.repetition_penalty": sampling.repetition_penalty is not None,
-        "sampling.presence_penalty": sampling.presence_penalty is not None,
-        "sampling.frequency_penalty": sampling.frequency_penalty is not None,
-        "sampling.ignore_eos": sampling.ignore_eos,
+        "seed": sampling.seed is not None,
+        "top_k": sampling.top_k is not None,
+        "min_p": sampling.min_p is not None,
+        "repetition_penalty": sampling.repetition_penalty is not None,
+        "presence_penalty": sampling.presence_penalty is not None,
+        "frequency_penalty": sampling.frequency_penalty is not None,
+        "ignore_eos": sampling.ignore_eos,
     }
     for name, is_used in used.items():
-        support: Support = getattr(capabilities, name.rpartition(".")[2])
-        if is_used and support is not Support.YES:
-            verb = "ignores" if support is Support.IGNORED else "refuses"
-            raise UnsupportedField(f"{name}: the engine {verb} it; leave it out or use another backend")
+        if is_used:
+            _check_support(f"sampling.{name}", getattr(capabilities, name))
+    _check_ranges(sampling)
+
+
+def _check_support(name: str, support: Support) -> None:
+    if support is not Support.YES:
+        verb = "ignores" if support is Support.IGNORED else "refuses"
+        raise UnsupportedField(f"{name}: the engine {verb} it; leave it out or use another backend")
 
 
 def _check_ranges(sampling: SamplingParameters) -> None:

@@ -1,7 +1,8 @@
 """An OpenAI-compatible HTTP endpoint whose answers and timing are scripted.
 
 Serves `POST /v1/completions` (streaming or not, with `echo` and `logprobs`), `GET /v1/models`, `GET /stats`,
-and `DELETE /stats` to count from 0 again. Written on bare asyncio transports: benchmarks share their processors with it.
+and `DELETE /stats` to count from 0 again. Written on bare asyncio transports: benchmarks share their
+processors with it.
 """
 
 import asyncio

@@ -415,15 +415,23 @@ class GenerateRequest(_message.Message):
     sampling: Sampling
     def __init__(self, request_id: _Optional[str] = ..., text: _Optional[str] = ..., chat: _Optional[_Union[Messages, _Mapping]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ...) -> None: ...
 
+class GenerateRequests(_message.Message):
+    __slots__ = ("items",)
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    items: _containers.RepeatedCompositeFieldContainer[GenerateRequest]
+    def __init__(self, items: _Optional[_Iterable[_Union[GenerateRequest, _Mapping]]] = ...) -> None: ...
+
 class GenerateCall(_message.Message):
-    __slots__ = ("instance_id", "request", "cancel_request_id")
+    __slots__ = ("instance_id", "request", "cancel_request_id", "requests")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     REQUEST_FIELD_NUMBER: _ClassVar[int]
     CANCEL_REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     request: GenerateRequest
     cancel_request_id: str
-    def __init__(self, instance_id: _Optional[str] = ..., request: _Optional[_Union[GenerateRequest, _Mapping]] = ..., cancel_request_id: _Optional[str] = ...) -> None: ...
+    requests: GenerateRequests
+    def __init__(self, instance_id: _Optional[str] = ..., request: _Optional[_Union[GenerateRequest, _Mapping]] = ..., cancel_request_id: _Optional[str] = ..., requests: _Optional[_Union[GenerateRequests, _Mapping]] = ...) -> None: ...
 
 class GenerateResult(_message.Message):
     __slots__ = ("text", "finish_reason", "stop_match", "prompt_tokens", "completion_tokens", "times")
@@ -462,14 +470,16 @@ class RequestTimes(_message.Message):
     def __init__(self, received_mono_ns: _Optional[int] = ..., sent_mono_ns: _Optional[int] = ..., first_token_mono_ns: _Optional[int] = ..., done_mono_ns: _Optional[int] = ..., token_offsets_us: _Optional[_Iterable[int]] = ..., exact_token_times: _Optional[bool] = ..., stamp_source: _Optional[_Union[StampSource, str]] = ..., merged_reads: _Optional[int] = ...) -> None: ...
 
 class GenerateReply(_message.Message):
-    __slots__ = ("request_id", "result", "error")
+    __slots__ = ("request_id", "result", "error", "more")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     result: GenerateResult
     error: Error
-    def __init__(self, request_id: _Optional[str] = ..., result: _Optional[_Union[GenerateResult, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
+    more: _containers.RepeatedCompositeFieldContainer[GenerateReply]
+    def __init__(self, request_id: _Optional[str] = ..., result: _Optional[_Union[GenerateResult, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., more: _Optional[_Iterable[_Union[GenerateReply, _Mapping]]] = ...) -> None: ...
 
 class ScoreRequest(_message.Message):
     __slots__ = ("request_id", "context", "continuation")
@@ -481,15 +491,23 @@ class ScoreRequest(_message.Message):
     continuation: str
     def __init__(self, request_id: _Optional[str] = ..., context: _Optional[str] = ..., continuation: _Optional[str] = ...) -> None: ...
 
+class ScoreRequests(_message.Message):
+    __slots__ = ("items",)
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    items: _containers.RepeatedCompositeFieldContainer[ScoreRequest]
+    def __init__(self, items: _Optional[_Iterable[_Union[ScoreRequest, _Mapping]]] = ...) -> None: ...
+
 class ScoreCall(_message.Message):
-    __slots__ = ("instance_id", "request", "cancel_request_id")
+    __slots__ = ("instance_id", "request", "cancel_request_id", "requests")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     REQUEST_FIELD_NUMBER: _ClassVar[int]
     CANCEL_REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     request: ScoreRequest
     cancel_request_id: str
-    def __init__(self, instance_id: _Optional[str] = ..., request: _Optional[_Union[ScoreRequest, _Mapping]] = ..., cancel_request_id: _Optional[str] = ...) -> None: ...
+    requests: ScoreRequests
+    def __init__(self, instance_id: _Optional[str] = ..., request: _Optional[_Union[ScoreRequest, _Mapping]] = ..., cancel_request_id: _Optional[str] = ..., requests: _Optional[_Union[ScoreRequests, _Mapping]] = ...) -> None: ...
 
 class ScoreResult(_message.Message):
     __slots__ = ("log_probability", "is_greedy", "context_tokens", "continuation_tokens", "times")
@@ -506,14 +524,16 @@ class ScoreResult(_message.Message):
     def __init__(self, log_probability: _Optional[float] = ..., is_greedy: _Optional[bool] = ..., context_tokens: _Optional[int] = ..., continuation_tokens: _Optional[int] = ..., times: _Optional[_Union[RequestTimes, _Mapping]] = ...) -> None: ...
 
 class ScoreReply(_message.Message):
-    __slots__ = ("request_id", "result", "error")
+    __slots__ = ("request_id", "result", "error", "more")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     result: ScoreResult
     error: Error
-    def __init__(self, request_id: _Optional[str] = ..., result: _Optional[_Union[ScoreResult, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
+    more: _containers.RepeatedCompositeFieldContainer[ScoreReply]
+    def __init__(self, request_id: _Optional[str] = ..., result: _Optional[_Union[ScoreResult, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., more: _Optional[_Iterable[_Union[ScoreReply, _Mapping]]] = ...) -> None: ...
 
 class TelemetryRequest(_message.Message):
     __slots__ = ("instance_id", "period_ms")
