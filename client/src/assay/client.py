@@ -12,18 +12,20 @@
 Wherever a resource is named, its id or its name will do.
 """
 
-import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from assay.models import Run
-from assay.resources import Artifacts, Backends, Comparisons, Datasets, Methods
-from assay.runs import Runs
+from assay.models import Ingest, Run, ScoredView
+from assay.resources.artifacts import Artifacts, Backends
+from assay.resources.comparisons import Comparisons
+from assay.resources.datasets import Datasets, Ingests
+from assay.resources.methods import Methods, Tasks
+from assay.resources.runs import Runs
+from assay.resources.scorings import Scorings
 from assay.settings import Connection, find_connection
 from assay.transport import RETRY_DELAYS_S, Transport
-
-OnProgress = Callable[[Run], None]
+from assay.waiting import wait_until_over
 
 
 class AssayClient:
@@ -34,7 +36,7 @@ class AssayClient:
     repeated while the platform does not answer.
 
     Attributes:
-        datasets, methods, artifacts, backends, runs, comparisons: the resources.
+        datasets, ingests, tasks, methods, artifacts, backends, runs, scorings, comparisons: the resources.
     """
 
     def __init__(
@@ -51,12 +53,15 @@ class AssayClient:
         self.connection: Connection = find_connection(url=base_url, api_key=api_key)
         self._transport = Transport(self.connection, retry_delays_s=retry_delays_s)
         self.datasets = Datasets(self._transport)
+        self.ingests = Ingests(self._transport, datasets=self.datasets)
+        self.tasks = Tasks(self._transport)
         self.methods = Methods(self._transport, datasets=self.datasets)
         self.backends = Backends(self._transport)
         self.artifacts = Artifacts(self._transport)
         self.runs = Runs(
             self._transport, datasets=self.datasets, methods=self.methods, artifacts=self.artifacts
         )
+        self.scorings = Scorings(self._transport)
         self.comparisons = Comparisons(self._transport)
 
     def __enter__(self) -> Self:
@@ -74,7 +79,7 @@ class AssayClient:
     def wait_run(
         self,
         run_id: str,
-        on_progress: OnProgress | None = None,
+        on_progress: Callable[[Run], None] | None = None,
         *,
         poll_s: float = 0.5,
         timeout_s: float | None = None,
@@ -90,13 +95,27 @@ class AssayClient:
         Raises:
             TimeoutError: the run is not over after ``timeout_s``.
         """
-        end = None if timeout_s is None else time.monotonic() + timeout_s
-        while True:
-            run = self.runs.get(run_id)
-            if on_progress is not None:
-                on_progress(run)
-            if run.is_over:
-                return run
-            if end is not None and time.monotonic() >= end:
-                raise TimeoutError(f"run {run.id} is still {run.state} after {timeout_s} s; it goes on")
-            time.sleep(poll_s)
+        return wait_until_over(
+            lambda: self.runs.get(run_id), on_progress=on_progress, poll_s=poll_s, timeout_s=timeout_s
+        )
+
+    def wait_ingest(
+        self,
+        ingest_id: str,
+        on_progress: Callable[[Ingest], None] | None = None,
+        *,
+        poll_s: float = 0.5,
+        timeout_s: float | None = None,
+    ) -> Ingest:
+        """Wait until an ingest is over; as ``wait_run``."""
+        return wait_until_over(
+            lambda: self.ingests.get(ingest_id), on_progress=on_progress, poll_s=poll_s, timeout_s=timeout_s
+        )
+
+    def wait_scoring(
+        self, scoring_id: str, *, poll_s: float = 0.3, timeout_s: float | None = None
+    ) -> ScoredView:
+        """Wait until a scored view has its numbers, or has failed; as ``wait_run``."""
+        return wait_until_over(
+            lambda: self.scorings.get(scoring_id), on_progress=None, poll_s=poll_s, timeout_s=timeout_s
+        )

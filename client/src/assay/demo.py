@@ -24,7 +24,7 @@ from assay.cli.session import Session
 from assay.client import AssayClient
 from assay.errors import AssayError, PlatformFailed, RunDisappointed
 from assay.models import Comparison, Run, RunMetrics
-from assay.progress import RunProgress, UploadProgress
+from assay.progress import RunProgress, TransferProgress
 from assay.rendering.quality import comparison_report, flipped_items, main_metric
 from assay.rendering.report import metrics_report
 
@@ -260,7 +260,9 @@ class _Steps:
         dataset = self._client.datasets.create(name, description="Ships with Assay's demo")
         with as_file(files("assay") / "demo_data" / filename) as path:
             size = path.stat().st_size
-            with UploadProgress(self._session.messages, label=filename, total=size) as progress:
+            with TransferProgress(
+                self._session.messages, label=filename, total=size, verb="sending"
+            ) as progress:
                 snapshot = self._client.datasets.upload(dataset.id, path, on_bytes=progress)
         self._session.say(f"dataset {name}: {snapshot.rows} rows, sha256 {snapshot.digest[:16]}")
 

@@ -56,7 +56,7 @@ class PlatformUnreachable(AssayError):
 
 
 class RunDisappointed(AssayError):
-    """A run that was waited for ended as Failed or Cancelled."""
+    """A run or import that was waited for ended as Failed or Cancelled."""
 
     exit_code = 1
 

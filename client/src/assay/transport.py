@@ -1,7 +1,7 @@
 """HTTP under the client: key, retries, problem documents."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, TypeVar
 
 import httpx
@@ -30,7 +30,7 @@ _UPLOAD_TIMEOUT = httpx.Timeout(600.0, connect=5.0)
 _TRY_AGAIN = frozenset({429, 502, 503, 504})
 
 AnyDocument = TypeVar("AnyDocument", bound=Document)
-Query = Mapping[str, str | int | None]
+Query = Mapping[str, str | int | Sequence[str] | None]
 OnBytes = Callable[[int], None]
 
 
@@ -59,15 +59,47 @@ class Transport:
         model: type[AnyDocument],
         *,
         body: Mapping[str, Any] | None = None,
+        query: Query | None = None,
         idempotency_key: str | None = None,
         repeatable: bool = False,
     ) -> AnyDocument:
         """POST JSON. Repeated only if ``repeatable`` or under an idempotency key. Raises AssayError."""
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         response = self._send(
-            "POST", path, repeatable=repeatable or idempotency_key is not None, json=body, headers=headers
+            "POST",
+            path,
+            repeatable=repeatable or idempotency_key is not None,
+            params=_present(query),
+            json=body,
+            headers=headers,
         )
         return _parsed(response, model)
+
+    def delete(self, path: str) -> None:
+        """DELETE. Not repeated: the second try could not tell its own success from a thing never there.
+
+        Raises AssayError.
+        """
+        self._send("DELETE", path, repeatable=False)
+
+    def download(self, path: str, *, file: BinaryIO, on_bytes: OnBytes | None = None) -> None:
+        """GET a file's bytes into ``file``; ``on_bytes`` hears how many arrived. Raises AssayError.
+
+        Not repeated: what was written stays written. A body that ends early is an error.
+        """
+        try:
+            with self._http.stream("GET", path) as response:
+                if not response.is_success:
+                    response.read()
+                    raise refusal(response)
+                for piece in response.iter_bytes():
+                    file.write(piece)
+                    if on_bytes is not None:
+                        on_bytes(len(piece))
+        except httpx.TransportError as error:
+            raise PlatformUnreachable(
+                f"{self._url} stopped answering while it sent {path} ({_reason(error)})"
+            ) from error
 
     def upload(
         self,
@@ -173,7 +205,7 @@ def _pieces(file: BinaryIO, on_bytes: OnBytes | None) -> Iterator[bytes]:
             on_bytes(len(piece))
 
 
-def _present(query: Query | None) -> dict[str, str | int]:
+def _present(query: Query | None) -> dict[str, str | int | Sequence[str]]:
     return {name: value for name, value in (query or {}).items() if value is not None}
 
 

@@ -5,14 +5,14 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from assay.cli import artifacts, comparisons, datasets, local, methods, runs
+from assay.cli import artifacts, comparisons, datasets, local, methods, runs, tasks
 from assay.cli.session import Session, examples
 from assay.errors import AssayError
 
 EXIT_CODES = (
     "Exit codes:",
     "  0  done",
-    "  1  a run that was waited for failed or was cancelled",
+    "  1  a run or import that was waited for failed or was cancelled",
     "  2  wrong usage, or the platform refused the request",
     "  3  the platform cannot be reached, or failed",
     "  130  interrupted",
@@ -26,6 +26,7 @@ app = typer.Typer(
                 "assay demo",
                 "assay up",
                 "assay dataset create capitals --file capitals.jsonl",
+                "assay dataset import gsm8k openai/gsm8k --subset main --split test --fewshot-split train",
                 "assay run start --artifact base --dataset capitals --method capitals-qa --wait",
                 "assay compare RUN_A RUN_B",
             ),
@@ -37,6 +38,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(datasets.app, name="dataset")
+app.add_typer(tasks.app, name="task")
 app.add_typer(methods.app, name="method")
 app.add_typer(artifacts.app, name="artifact")
 app.add_typer(runs.app, name="run")

@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
+from assay.cli.listings import add_list_and_show
 from assay.cli.session import JsonOption, assignments, connected, examples, session_of
-from assay.rendering.listings import artifact_card, artifact_table, backend_table
+from assay.rendering.artifacts import artifact_card, artifact_table, backend_table
 
 app = typer.Typer(help="Artifacts: models in the form that a backend serves.", no_args_is_help=True)
 
@@ -51,31 +52,14 @@ def create(
     session.show(artifact, lambda: artifact_card(artifact))
 
 
-@app.command("list")
-def list_artifacts(
-    context: typer.Context,
-    name: Annotated[str | None, typer.Option(help="Only the one with this name.")] = None,
-    limit: Annotated[int, typer.Option(help="At most this many.", min=1)] = 50,
-    as_json: JsonOption = False,
-) -> None:
-    """List artifacts, newest first."""
-    session = session_of(context, as_json=as_json)
-    with connected(session) as client:
-        found = list(client.artifacts.list(name=name, limit=limit))
-    session.show({"items": found}, lambda: artifact_table(found))
-
-
-@app.command("show")
-def show(
-    context: typer.Context,
-    artifact: Annotated[str, typer.Argument(metavar="ARTIFACT", help="Name or id.", show_default=False)],
-    as_json: JsonOption = False,
-) -> None:
-    """Show an artifact."""
-    session = session_of(context, as_json=as_json)
-    with connected(session) as client:
-        found = client.artifacts.get(artifact)
-    session.show(found, lambda: artifact_card(found))
+add_list_and_show(
+    app,
+    lambda client: client.artifacts,
+    table=artifact_table,
+    card=artifact_card,
+    kind="artifact",
+    shown="an artifact",
+)
 
 
 @app.command("backends")

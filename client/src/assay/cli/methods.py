@@ -1,38 +1,44 @@
 """``assay method``."""
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from assay.cli.listings import add_list_and_show
+from assay.cli.option_groups import with_option_groups
+from assay.cli.prompt_options import PromptChoices, RowChoices
+from assay.cli.recipe_options import RecipeChoices
 from assay.cli.session import JsonOption, connected, examples, session_of
 from assay.errors import RequestRefused
-from assay.rendering.listings import method_card, method_table, preview, task_table, template_list
+from assay.rendering.methods import form_card, method_card, method_table, preview_report, template_list
 
 app = typer.Typer(help="Methods: how answers are asked for and judged.", no_args_is_help=True)
 
-TaskOption = Annotated[
-    str | None, typer.Option(help="Task of lm-eval's index: makes a built-in method.", show_default=False)
-]
-InputOption = Annotated[
-    str | None, typer.Option(help="Column with the question: makes a JSONL QA method.", show_default=False)
-]
-ExpectedOption = Annotated[
-    str | None, typer.Option(help="Column with the expected output.", show_default=False)
-]
-PromptOption = Annotated[
-    str | None, typer.Option(help="Prompt around {{input}} and other columns.", show_default="{{input}}")
-]
-PromptFileOption = Annotated[
-    Path | None, typer.Option(help="File with the prompt template.", show_default=False)
-]
-MaxTokensOption = Annotated[int | None, typer.Option(help="Longest answer, tokens.", show_default=False)]
-StopOption = Annotated[
-    list[str] | None,
-    typer.Option(help=r"Text that ends the answer; \n is a line end. Repeatable.", show_default=False),
-]
-DatasetOption = Annotated[str | None, typer.Option(help="Dataset that it must fit.", show_default=False)]
-LimitOption = Annotated[int, typer.Option(help="At most this many.", min=1)]
+
+@app.command(
+    "form",
+    epilog=examples(
+        "assay method form --dataset capitals",
+        "assay method form --dataset questions --task gsm8k",
+    ),
+)
+def form(
+    context: typer.Context,
+    dataset: Annotated[str, typer.Option(help="Dataset that the method is for.", show_default=False)],
+    template: Annotated[
+        str | None, typer.Option(help="builtin-lm-eval or jsonl-qa-lm-eval.", show_default="what fits best")
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="Task: shows where its columns are in the dataset.", show_default=False),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a method for a dataset may say: guessed defaults with their reasons, columns, tasks."""
+    session = session_of(context, as_json=as_json)
+    with connected(session) as client:
+        found = client.methods.form(dataset, template=template, task=task)
+    session.show(found, lambda: form_card(found))
 
 
 @app.command(
@@ -43,100 +49,75 @@ LimitOption = Annotated[int, typer.Option(help="At most this many.", min=1)]
         "--prompt-template 'Q: {{input}} A:' --stop '\\n' --dataset capitals",
     ),
 )
+@with_option_groups
 def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Name of the new method.", show_default=False)],
-    task: TaskOption = None,
-    input_field: InputOption = None,
-    expected_output_field: ExpectedOption = None,
-    prompt_template: PromptOption = None,
-    prompt_template_file: PromptFileOption = None,
-    max_tokens: MaxTokensOption = None,
-    stop: StopOption = None,
-    dataset: DatasetOption = None,
+    choices: RecipeChoices,
+    dataset: Annotated[str | None, typer.Option(help="Dataset that it must fit.", show_default=False)] = None,
     description: Annotated[str, typer.Option(help="What it measures.")] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Define a method: a task that lm-eval knows, or questions and answers in two columns."""
     session = session_of(context, as_json=as_json)
-    recipe = _recipe(
-        task=task,
-        input_field=input_field,
-        expected_output_field=expected_output_field,
-        prompt_template=_template(prompt_template, prompt_template_file),
-        max_tokens=max_tokens,
-        stop=stop,
-    )
+    recipe = choices.recipe()
     with connected(session) as client:
         method = client.methods.create(name, recipe, description=description, dataset=dataset)
     session.show(method, lambda: method_card(method))
 
 
-@app.command("list")
-def list_methods(
-    context: typer.Context,
-    name: Annotated[str | None, typer.Option(help="Only the one with this name.")] = None,
-    limit: LimitOption = 50,
-    as_json: JsonOption = False,
-) -> None:
-    """List methods in their newest version."""
-    session = session_of(context, as_json=as_json)
-    with connected(session) as client:
-        found = list(client.methods.list(name=name, limit=limit))
-    session.show({"items": found}, lambda: method_table(found))
-
-
-@app.command("show")
-def show(
-    context: typer.Context,
-    method: Annotated[str, typer.Argument(metavar="METHOD", help="Name or id.", show_default=False)],
-    as_json: JsonOption = False,
-) -> None:
-    """Show a method with its recipe."""
-    session = session_of(context, as_json=as_json)
-    with connected(session) as client:
-        found = client.methods.get(method)
-    session.show(found, lambda: method_card(found))
+add_list_and_show(
+    app,
+    lambda client: client.methods,
+    table=method_table,
+    card=method_card,
+    kind="method",
+    shown="a method with its recipe, in its newest version",
+)
 
 
 @app.command(
     "preview",
     epilog=examples(
         "assay method preview capitals-qa --dataset capitals",
-        "assay method preview --task gsm8k --dataset gsm8k-test --num-fewshot 2 --rows 1",
+        "assay method preview --task gsm8k --dataset gsm8k-test --num-fewshot 2 --row 7 --row 19",
+        "assay method preview gsm8k --dataset gsm8k-test --apply-chat-template --rows 1",
     ),
 )
-def show_preview(
+@with_option_groups
+def preview(
     context: typer.Context,
-    dataset: Annotated[str, typer.Option(help="Dataset whose rows are shown.", show_default=False)],
+    choices: RecipeChoices,
+    rows: RowChoices,
+    prompts: PromptChoices,
     method: Annotated[
         str | None, typer.Argument(metavar="[METHOD]", help="Name or id; or give a recipe by options.")
     ] = None,
-    task: TaskOption = None,
-    input_field: InputOption = None,
-    expected_output_field: ExpectedOption = None,
-    prompt_template: PromptOption = None,
-    prompt_template_file: PromptFileOption = None,
-    rows: Annotated[int, typer.Option(help="How many rows.", min=1)] = 3,
-    num_fewshot: Annotated[int | None, typer.Option(help="Examples in the prompt.", min=0)] = None,
+    version: Annotated[
+        int | None, typer.Option(help="Version of the method.", min=1, show_default="newest")
+    ] = None,
+    offset: Annotated[int, typer.Option(help="First row, counted from 0.", min=0)] = 0,
+    count: Annotated[int, typer.Option("--rows", help="How many rows.", min=1)] = 3,
+    row: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="This row, in place of --offset and --rows. Repeatable.", min=0, show_default=False
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show rows as the model will be asked them, for a method or before it exists."""
+    """Show rows as the model will be asked them, for a method or before there is one."""
     session = session_of(context, as_json=as_json)
+    if method is not None and (choices.task is not None or choices.given):
+        raise RequestRefused("give a method, or a recipe by options, not both")
+    if method is None and version is not None:
+        raise RequestRefused("--version is that of a method: name one")
+    wanted = {"offset": offset, "rows": count} if not row else {"row_indices": row}
+    recipe = choices.recipe() if method is None else method
+    request = rows.request()
     with connected(session) as client:
-        if method is not None:
-            recipe = client.methods.get(method).recipe
-        else:
-            recipe = _recipe(
-                task=task,
-                input_field=input_field,
-                expected_output_field=expected_output_field,
-                prompt_template=_template(prompt_template, prompt_template_file),
-                max_tokens=None,
-                stop=None,
-            )
-        page = client.methods.preview(recipe, dataset, rows=rows, num_fewshot=num_fewshot)
-    session.show(page, lambda: preview(page.items))
+        found = client.methods.preview(recipe, version=version, **request, **prompts.options(), **wanted)
+    session.show(found, lambda: preview_report(found))
 
 
 @app.command("templates")
@@ -146,58 +127,3 @@ def templates(context: typer.Context, as_json: JsonOption = False) -> None:
     with connected(session) as client:
         found = list(client.methods.templates())
     session.show({"items": found}, lambda: template_list(found))
-
-
-@app.command("tasks", epilog=examples("assay method tasks", "assay method tasks gsm8k"))
-def tasks(
-    context: typer.Context,
-    query: Annotated[str | None, typer.Argument(help="Part of a name.", show_default=False)] = None,
-    limit: LimitOption = 50,
-    as_json: JsonOption = False,
-) -> None:
-    """Search lm-eval's tasks."""
-    session = session_of(context, as_json=as_json)
-    with connected(session) as client:
-        page = client.methods.tasks(query=query, limit=limit)
-    session.show(page, lambda: task_table(page.items))
-
-
-def _template(text: str | None, file: Path | None) -> str | None:
-    if text is not None and file is not None:
-        raise RequestRefused("give --prompt-template or --prompt-template-file, not both")
-    if file is None:
-        return text
-    try:
-        # An editor ends the file with a line end; in a prompt it would be one token more.
-        return file.read_text(encoding="utf-8").removesuffix("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestRefused(f"{file} cannot be read: {error}") from error
-
-
-def _recipe(
-    *,
-    task: str | None,
-    input_field: str | None,
-    expected_output_field: str | None,
-    prompt_template: str | None,
-    max_tokens: int | None,
-    stop: list[str] | None,
-) -> dict[str, Any]:
-    """The recipe that the options mean. Raises RequestRefused where they do not fit together."""
-    question = {
-        "input_field": input_field,
-        "expected_output_field": expected_output_field,
-        "prompt_template": prompt_template,
-        "max_tokens": max_tokens,
-        # A shell makes it hard to give a line end, the most common stop of all.
-        "stop": [text.replace("\\n", "\n") for text in stop] if stop else None,
-    }
-    given = {name: value for name, value in question.items() if value is not None}
-    if task is not None:
-        if given:
-            names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-            raise RequestRefused(f"--task has its own prompts; {names} belongs to a JSONL QA method")
-        return {"template": "builtin-lm-eval", "task": task}
-    if input_field is None or expected_output_field is None:
-        raise RequestRefused("give --task, or --input-field and --expected-output-field")
-    return {"template": "jsonl-qa-lm-eval", **given}

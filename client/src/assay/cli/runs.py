@@ -7,8 +7,12 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from assay.cli import run_options as given
-from assay.cli.session import JsonOption, Session, assignments, connected, examples, session_of
+from assay.cli import scorings
+from assay.cli.listings import LimitOption, NameOption
+from assay.cli.option_groups import with_option_groups
+from assay.cli.prompt_options import PromptChoices, RowChoices
+from assay.cli.run_options import ExecutionChoices, SubjectChoices, run_request
+from assay.cli.session import JsonOption, Session, connected, examples, session_of
 from assay.client import AssayClient
 from assay.errors import NotFound, RequestRefused, RunDisappointed
 from assay.models import Run, RunMetrics
@@ -20,7 +24,6 @@ app = typer.Typer(help="Runs: one artifact on one dataset by one method.", no_ar
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Name or id.", show_default=False)]
 WaitOption = Annotated[bool, typer.Option("--wait", help="Wait for the end and show the metrics.")]
-LimitOption = Annotated[int, typer.Option(help="At most this many.", min=1)]
 
 
 class Correctness(StrEnum):
@@ -31,54 +34,26 @@ class Correctness(StrEnum):
 
 
 @app.command(
-    "plan", epilog=examples("assay run plan --artifact base --dataset capitals --method capitals-qa")
+    "plan",
+    epilog=examples(
+        "assay run plan --artifact base --dataset capitals --method capitals-qa",
+        "assay run plan --artifact base --method arc --member arc_easy=easy --member arc_challenge=hard",
+    ),
 )
+@with_option_groups
 def plan(
     context: typer.Context,
-    artifact: given.ArtifactOption,
-    dataset: given.DatasetOption,
-    method: given.MethodOption,
-    method_version: given.MethodVersionOption = None,
-    fewshot_dataset: given.FewshotDatasetOption = None,
-    column_map: given.MapOption = None,
-    limit: given.LimitOption = None,
-    batch_size: given.BatchSizeOption = 1,
-    concurrency: given.ConcurrencyOption = 1,
-    num_fewshot: given.NumFewshotOption = None,
-    generation: given.GenerationOption = None,
-    on_failure: given.OnFailureOption = "score_zero",
-    max_retries: given.MaxRetriesOption = 3,
-    cpus: given.CpusOption = None,
-    memory_gib: given.MemoryOption = None,
-    accelerators: given.AcceleratorsOption = None,
-    max_context_tokens: given.ContextOption = None,
+    subject: SubjectChoices,
+    rows: RowChoices,
+    prompts: PromptChoices,
+    execution: ExecutionChoices,
     as_json: JsonOption = False,
 ) -> None:
     """Check a run and show what it would be, without starting it."""
     session = session_of(context, as_json=as_json)
-    options = given.run_options(
-        limit=limit,
-        batch_size=batch_size,
-        concurrency=concurrency,
-        num_fewshot=num_fewshot,
-        generation=generation,
-        on_failure=on_failure,
-        max_retries=max_retries,
-        cpus=cpus,
-        memory_gib=memory_gib,
-        accelerators=accelerators,
-        max_context_tokens=max_context_tokens,
-    )
+    request = run_request(subject, rows, prompts, execution)
     with connected(session) as client:
-        effective = client.runs.plan(
-            artifact=artifact,
-            dataset=dataset,
-            method=method,
-            method_version=method_version,
-            fewshot_dataset=fewshot_dataset,
-            column_mapping=assignments(column_map or (), option="--map"),
-            options=options,
-        )
+        effective = client.runs.plan(**request)
     session.show(effective, lambda: plan_card(effective))
 
 
@@ -86,69 +61,38 @@ def plan(
     "start",
     epilog=examples(
         "assay run start --artifact base --dataset capitals --method capitals-qa --wait",
-        "assay run start --artifact base --dataset gsm8k-test --method gsm8k "
-        "--fewshot-dataset gsm8k-train --limit 20 --concurrency 4",
+        "assay run start --artifact base --dataset gsm8k --method gsm8k --limit 20 --concurrency 4",
+        "assay run start --artifact base --dataset gsm8k --method gsm8k --apply-chat-template "
+        "--system-instruction 'Think step by step.' --num-fewshot 0",
     ),
 )
+@with_option_groups
 def start(
     context: typer.Context,
-    artifact: given.ArtifactOption,
-    dataset: given.DatasetOption,
-    method: given.MethodOption,
-    name: given.NameOption = None,
-    method_version: given.MethodVersionOption = None,
-    fewshot_dataset: given.FewshotDatasetOption = None,
-    column_map: given.MapOption = None,
-    limit: given.LimitOption = None,
-    batch_size: given.BatchSizeOption = 1,
-    concurrency: given.ConcurrencyOption = 1,
-    num_fewshot: given.NumFewshotOption = None,
-    generation: given.GenerationOption = None,
-    on_failure: given.OnFailureOption = "score_zero",
-    max_retries: given.MaxRetriesOption = 3,
-    cpus: given.CpusOption = None,
-    memory_gib: given.MemoryOption = None,
-    accelerators: given.AcceleratorsOption = None,
-    max_context_tokens: given.ContextOption = None,
+    subject: SubjectChoices,
+    rows: RowChoices,
+    prompts: PromptChoices,
+    execution: ExecutionChoices,
+    name: Annotated[str | None, typer.Option(help="Name of the run.", show_default=False)] = None,
     idempotency_key: Annotated[
-        str | None, typer.Option(help="The same key gives the same run, however often it is sent.")
+        str | None,
+        typer.Option(help="The same key gives the same run, however often it is sent.", show_default=False),
     ] = None,
     wait: WaitOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check a run, freeze its plan and queue it."""
     session = session_of(context, as_json=as_json)
-    options = given.run_options(
-        limit=limit,
-        batch_size=batch_size,
-        concurrency=concurrency,
-        num_fewshot=num_fewshot,
-        generation=generation,
-        on_failure=on_failure,
-        max_retries=max_retries,
-        cpus=cpus,
-        memory_gib=memory_gib,
-        accelerators=accelerators,
-        max_context_tokens=max_context_tokens,
-    )
+    request = run_request(subject, rows, prompts, execution)
     with connected(session) as client:
-        run = client.runs.start(
-            idempotency_key=idempotency_key,
-            artifact=artifact,
-            dataset=dataset,
-            method=method,
-            name=name,
-            method_version=method_version,
-            fewshot_dataset=fewshot_dataset,
-            column_mapping=assignments(column_map or (), option="--map"),
-            options=options,
-        )
+        run = client.runs.start(idempotency_key=idempotency_key, name=name, **request)
         _show_queued_or_wait(client, session, run, wait=wait)
 
 
 @app.command("list")
 def list_runs(
     context: typer.Context,
+    name: NameOption = None,
     state: Annotated[
         str | None,
         typer.Option(help="Only runs in this state, such as Running, Succeeded or Failed."),
@@ -160,7 +104,7 @@ def list_runs(
     """List runs, newest first."""
     session = session_of(context, as_json=as_json)
     with connected(session) as client:
-        found = list(client.runs.list(state=state, dataset=dataset, limit=limit))
+        found = list(client.runs.list(name=name, state=state, dataset=dataset, limit=limit))
     session.show({"items": found}, lambda: run_table(found))
 
 
@@ -228,6 +172,9 @@ def samples(
         correct = only is Correctness.RIGHT
         scored = list(client.runs.scored_samples(run_id, metric=chosen, correct=correct, limit=limit))
     session.show({"metric": chosen, "items": scored}, lambda: scored_table(scored, metric=chosen))
+
+
+scorings.add_commands(app)
 
 
 def _first_sample_metric(client: AssayClient, run_id: str) -> str:

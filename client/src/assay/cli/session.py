@@ -107,6 +107,18 @@ def assignments(texts: Sequence[str], *, option: str) -> dict[str, str]:
     return values
 
 
+def confirmed(question: str, *, otherwise: str) -> bool:
+    """Whether a person says yes. Where nobody can be asked, RequestRefused names the option to say so."""
+    if not sys.stdin.isatty():
+        raise RequestRefused(f"nobody can be asked here: {question} Say so with {otherwise}")
+    return typer.confirm(question, err=True)
+
+
+def without_nothing(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values without those that are ``None``: what was not given is left to the platform."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def examples(*lines: str) -> str:
     """The examples at the end of a command's help."""
     return "\n".join(["Examples:", *(f"  {line}" for line in lines)])

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from assay.models import Comparison, ComparisonItem, QualityComparison, RunMetrics
+from assay.models import Comparison, ComparisonItem, QualityComparison
 from assay.rendering.runtime import runtime_comparison
 from assay.rendering.text import (
     MISSING,
@@ -23,11 +23,11 @@ from assay.rendering.text import (
 )
 
 
-def quality_table(metrics: RunMetrics) -> Table:
-    """The quality metrics of a run with lm-eval's standard error."""
+def quality_table(quality: Mapping[str, float | None], higher_is_better: Mapping[str, bool]) -> Table:
+    """Quality metrics with lm-eval's standard error."""
     rows = [
-        (key, score(value), score(_stderr(metrics.quality, key)), _direction(metrics.higher_is_better, key))
-        for key, value in metrics.quality.items()
+        (key, score(value), score(_stderr(quality, key)), _direction(higher_is_better, key))
+        for key, value in quality.items()
         if not _is_stderr(key)
     ]
     headings = (

@@ -19,6 +19,6 @@ def metrics_report(metrics: RunMetrics) -> RenderableType:
     so_far = "" if metrics.state == "final" else " (so far)"
     return Group(
         Text(f"{metrics.samples_scored} samples scored{so_far}{failed}"),
-        quality_table(metrics),
+        quality_table(metrics.quality, metrics.higher_is_better),
         runtime_table(metrics),
     )

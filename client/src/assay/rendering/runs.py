@@ -7,7 +7,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from assay.models import Plan, Run, Sample, ScoredSample
+from assay.models import Plan, Run, Sample, ScoredSample, ScoredView
+from assay.rendering.quality import quality_table
 from assay.rendering.text import (
     MISSING,
     Heading,
@@ -65,14 +66,33 @@ def plan_card(plan: Plan) -> RenderableType:
         ("method", f"{plan.method.get('name')}, version {plan.method.get('version')}"),
         ("task", f"{task.get('task') or task.get('name')}, {task.get('output_type')}"),
         ("documents", str(task.get("document_count", MISSING))),
-        ("few-shot", f"{task.get('num_fewshot', 0)} examples, source: {plan.fewshot_source}"),
+        ("few-shot", _fewshot(plan)),
     ]
     if task.get("generation_kwargs"):
         lines.append(("generation", compact(task["generation_kwargs"])))
     lines.append(("options", compact(_given(plan.options))))
     lines.append(("plan hash", plan.plan_hash))
+    for member in plan.members or ():
+        where = f"{_named(member.get('dataset'))}, {member.get('samples')} samples"
+        lines.append((f"  {member.get('task')}", where))
     lines.extend(("not as published", Text(clean(note), style="yellow")) for note in plan.notes)
     return fields(lines)
+
+
+def _fewshot(plan: Plan) -> str:
+    count = plan.task.get("num_fewshot", 0)
+    if not count:
+        return "no examples"
+    other = {
+        "evaluation_rows": "the evaluated rows, each leaving itself out",
+        "task": "the task's own definition",
+    }
+    where = _named(plan.fewshot) if plan.fewshot else other.get(plan.fewshot_source, plan.fewshot_source)
+    return f"{count} examples from {where}"
+
+
+def _named(rows: Mapping[str, Any] | None) -> str:
+    return MISSING if not rows else f"{rows.get('name')}, split {rows.get('split')!r}"
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,3 +177,47 @@ def scored_table(samples: Iterable[ScoredSample], *, metric: str) -> Table:
         Heading(metric, number=True),
     )
     return table(headings, rows)
+
+
+def scored_view_table(views: Iterable[ScoredView]) -> Table:
+    """Scored views of a run, one a line."""
+    rows = (
+        (view.name or MISSING, state(view.state), _scoring(view), moment(view.created_at or None), view.id)
+        for view in views
+    )
+    headings = (
+        Heading("scoring"),
+        Heading("state"),
+        Heading("how"),
+        Heading("created (UTC)"),
+        Heading("id", style="dim"),
+    )
+    return table(headings, rows)
+
+
+def scored_view_card(view: ScoredView) -> RenderableType:
+    """One scored view with its numbers."""
+    lines: list[tuple[str, str | Text]] = [
+        ("scoring", f"{view.name}  {view.id}".strip()),
+        ("run", view.run_id),
+        ("state", state(view.state)),
+        ("how", _scoring(view)),
+    ]
+    if view.error is not None:
+        lines.append(("error", Text(clean(str(view.error.get("message"))), style="red")))
+    if view.quality is None:
+        return fields(lines)
+    return Group(fields(lines), quality_table(view.quality, view.higher_is_better))
+
+
+def _scoring(view: ScoredView) -> str:
+    parts = []
+    for pipeline in view.scoring.get("filters") or ():
+        steps = ", ".join(
+            ":".join(str(word) for word in (step.get("function"), *(step.get("arguments") or {}).values()))
+            for step in pipeline.get("steps") or ()
+        )
+        parts.append(f"{pipeline.get('name')} = {steps}")
+    if view.scoring.get("question_answer") is not None:
+        parts.append(f"questions and answers {compact(view.scoring['question_answer'])}")
+    return "; ".join(parts)

@@ -67,7 +67,7 @@ def runtime_comparison(comparison: Comparison) -> RenderableType:
     rows = []
     for line in comparison.runtime:
         ratio = MISSING if line.ratio is None else f"{line.ratio:.2f}x"
-        notes.add(line.metric, line.note)
+        notes.add(line.metric, _of_both(line.note))
         rows.append(
             (
                 line.metric,
@@ -87,6 +87,13 @@ def runtime_comparison(comparison: Comparison) -> RenderableType:
     # Without a colour: nothing says which ratios mean something.
     caveat = Text("Ratios of one pass each; how much they vary from pass to pass is not known.", style="dim")
     return Group(table(headings, rows), notes.text(), caveat)
+
+
+def _of_both(note: str | None) -> str | None:
+    """The note on two runs; where it says the same of both, it says it once."""
+    before, separator, candidate = (note or "").partition("; candidate: ")
+    same = separator and before.removeprefix("baseline: ") == candidate != before
+    return candidate if same else note
 
 
 class _Notes:

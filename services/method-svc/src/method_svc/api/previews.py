@@ -36,9 +36,9 @@ RowIndex = Annotated[int, Field(ge=0, lt=2**31)]
 class Seeds(Body):
     """Seeds of a run; the defaults are lm-eval's."""
 
-    random: int = 0
+    random: int = Field(default=0, ge=0, lt=2**63)
     numpy: int = Field(default=1234, ge=0, lt=2**32)
-    fewshot: int = 1234
+    fewshot: int = Field(default=1234, ge=0, lt=2**63)
 
 
 class PreviewOptions(Body):
@@ -65,7 +65,7 @@ class PreviewOptions(Body):
         default_factory=dict, description="column that the recipe reads to the dataset's column that holds it"
     )
     num_fewshot: int | None = Field(default=None, description="the task's own number if left out")
-    system_instruction: str | None = Field(default=None, max_length=100_000)
+    system_instruction: str | None = Field(default=None, min_length=1, max_length=100_000)
     apply_chat_template: bool = Field(default=False, description="ask in chat turns")
     fewshot_as_multiturn: bool = Field(
         default=True, description="in chat turns: one turn for each example and answer"
@@ -76,12 +76,17 @@ class PreviewOptions(Body):
 
     @model_validator(mode="after")
     def _sources(self) -> "PreviewOptions":
-        if self.dataset_id is not None and self.snapshot_id is not None:
-            raise PydanticCustomError("source", "name either dataset_id or snapshot_id")
-        if self.dataset_id is None and self.snapshot_id is None and not self.member_datasets:
-            raise PydanticCustomError("source", "name either dataset_id or snapshot_id")
-        if self.fewshot_dataset_id is not None and self.fewshot_snapshot_id is not None:
-            raise PydanticCustomError("source", "name either fewshot_dataset_id or fewshot_snapshot_id")
+        rows = (self.dataset_id, self.snapshot_id, self.member_datasets or None)
+        if len(rows) - rows.count(None) != 1:
+            raise PydanticCustomError(
+                "source", "name either dataset_id or snapshot_id, or for a group member_datasets"
+            )
+        examples = (self.fewshot_dataset_id, self.fewshot_snapshot_id, self.member_fewshot_datasets or None)
+        if len(examples) - examples.count(None) > 1:
+            raise PydanticCustomError(
+                "source",
+                "name at most one of fewshot_dataset_id, fewshot_snapshot_id and member_fewshot_datasets",
+            )
         return self
 
     def wish(self, recipe: Recipe) -> PreviewWish:

@@ -1,25 +1,29 @@
-"""``/v1/evaluations`` and ``/v1/metrics``: runs, their samples and their metrics.
-
-Every method raises ``AssayError``; see ``AssayClient``.
-"""
+"""``/v1/evaluations`` and ``/v1/metrics``: runs, their samples and their metrics."""
 
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from assay.models import Plan, Run, RunMetrics, Sample, ScoredSample
-from assay.references import only_one, resolve
-from assay.resources import Artifacts, Datasets, Methods
+from assay.resources.artifacts import Artifacts
+from assay.resources.datasets import Datasets
+from assay.resources.methods import Methods
+from assay.resources.named import NamedResources
 from assay.transport import Transport
 
 
-class Runs:
+class Runs(NamedResources[Run]):
     """Evaluation runs."""
+
+    path = "/v1/evaluations"
+    prefix = "run"
+    kind = "run"
+    listing = "assay run list"
 
     def __init__(
         self, transport: Transport, *, datasets: Datasets, methods: Methods, artifacts: Artifacts
     ) -> None:
-        self._transport = transport
+        super().__init__(transport, Run)
         self._datasets = datasets
         self._methods = methods
         self._artifacts = artifacts
@@ -28,29 +32,34 @@ class Runs:
         self,
         *,
         artifact: str,
-        dataset: str,
         method: str,
+        dataset: str | None = None,
         name: str | None = None,
         method_version: int | None = None,
         fewshot_dataset: str | None = None,
+        member_datasets: Mapping[str, str] | None = None,
+        member_fewshot_datasets: Mapping[str, str] | None = None,
         column_mapping: Mapping[str, str] | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """The body that ``plan`` and ``start`` send, with names replaced by ids.
 
-        ``column_mapping`` goes from a column that the method reads to the dataset's column. ``options`` are
-        those of the API: limit, batch_size, concurrency, num_fewshot, generation_kwargs, on_failure,
-        max_retries, serving.
+        ``dataset`` may be left out for a group whose members all have datasets of their own in
+        ``member_datasets``. ``column_mapping`` goes from a column that the method reads to the dataset's
+        column. ``options`` are those of the API: limit, batch_size, concurrency, num_fewshot,
+        generation_kwargs, system_instruction, apply_chat_template, fewshot_as_multiturn, seeds, repeats,
+        bootstrap_iterations, reuse_responses, on_failure, max_retries, serving.
         """
         body: dict[str, Any] = {
             "artifact_id": self._artifacts.get(artifact).id,
-            "dataset_id": self._datasets.get(dataset).id,
+            **self._datasets.ids(dataset_id=dataset, fewshot_dataset_id=fewshot_dataset),
             "method_id": self._methods.get(method).id,
             "column_mapping": dict(column_mapping or {}),
             "options": dict(options or {}),
         }
-        if fewshot_dataset is not None:
-            body["fewshot_dataset_id"] = self._datasets.get(fewshot_dataset).id
+        body |= self._datasets.member_ids(
+            member_datasets=member_datasets, member_fewshot_datasets=member_fewshot_datasets
+        )
         optional = {"name": name, "method_version": method_version}
         body.update({key: value for key, value in optional.items() if value is not None})
         return body
@@ -71,26 +80,16 @@ class Runs:
         return self._transport.post("/v1/evaluations", Run, body=body, idempotency_key=key)
 
     def list(
-        self, *, state: str | None = None, dataset: str | None = None, limit: int | None = None
+        self,
+        *,
+        name: str | None = None,
+        state: str | None = None,
+        dataset: str | None = None,
+        limit: int | None = None,
     ) -> Iterator[Run]:
-        """Runs, newest first."""
+        """Runs, newest first; only those of that name, in that state, on that dataset."""
         dataset_id = None if dataset is None else self._datasets.get(dataset).id
-        query = {"state": state, "dataset_id": dataset_id}
-        return self._transport.pages("/v1/evaluations", Run, query=query, limit=limit)
-
-    def get(self, reference: str) -> Run:
-        """The run with that id or name. Raises RequestRefused where several runs have the name."""
-        return resolve(
-            reference,
-            prefix="run",
-            by_id=lambda id_: self._transport.get(f"/v1/evaluations/{id_}", Run),
-            by_name=lambda name: only_one(
-                (run for run in self.list() if run.name == name),
-                kind="run",
-                name=name,
-                listing="assay run list",
-            ),
-        )
+        return self._pages({"name": name, "state": state, "dataset_id": dataset_id}, limit=limit)
 
     def cancel(self, reference: str) -> Run:
         """End a run; its finished samples stay."""

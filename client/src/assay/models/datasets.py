@@ -1,0 +1,112 @@
+"""Datasets, snapshots, ingests."""
+
+from typing import Any
+
+from pydantic import Field
+
+from assay.models.documents import Document, NamedDocument
+
+OVER_INGEST_STATES = frozenset({"Succeeded", "Failed", "Cancelled"})
+"""States that an ingest does not leave."""
+
+
+class Column(Document):
+    """A column of a snapshot."""
+
+    name: str
+    type: str
+    nulls: int = 0
+    examples: list[Any] = Field(default_factory=list)
+
+
+class Snapshot(Document):
+    """Immutable rows; ``digest`` is the sha256 of the canonical Parquet file, ``bytes`` its size.
+
+    ``role`` is ``evaluation`` or ``fewshot``; ``fewshot_snapshot_id`` names the rows that few-shot examples
+    are drawn from, where they were ingested together.
+    """
+
+    id: str
+    dataset_id: str
+    digest: str
+    rows: int
+    bytes: int
+    split: str
+    columns: list[Column] = Field(default_factory=list)
+    source: dict[str, Any] = Field(default_factory=dict)
+    role: str = "evaluation"
+    fewshot_snapshot_id: str | None = None
+    created_at: str
+
+
+class IngestProgress(Document):
+    """How far an ingest is; a total of ``None`` is not known."""
+
+    phase: str = ""
+    rows: int = 0
+    rows_total: int | None = None
+    bytes: int = 0
+    bytes_total: int | None = None
+
+
+class IngestError(Document):
+    """Why an ingest failed, and what may be done about it."""
+
+    code: str
+    message: str
+    hints: list[str] | None = None
+
+
+class Ingest(Document):
+    """The job that brings data of the Hugging Face Hub into a dataset."""
+
+    id: str
+    dataset_id: str
+    state: str
+    source: dict[str, Any] = Field(default_factory=dict)
+    progress: IngestProgress = Field(default_factory=IngestProgress)
+    error: IngestError | None = None
+    snapshot_id: str | None = None
+    created_at: str
+    started_at: str | None = None
+    finished_at: str | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, well or not."""
+        return self.state in OVER_INGEST_STATES
+
+
+class Dataset(NamedDocument):
+    """An entry of the dataset registry."""
+
+    version: str
+    description: str = ""
+    status: str
+    current_snapshot: Snapshot | None = None
+    latest_ingest: dict[str, Any] | None = None
+    created_at: str
+
+
+class SnapshotStatistics(Document):
+    """What the rows of a snapshot look like in numbers."""
+
+    rows: int
+    bytes: int = 0
+    columns: list[dict[str, Any]] = Field(default_factory=list)
+
+
+class SnapshotDifference(Document):
+    """How two snapshots differ: counts, and some of the rows."""
+
+    added: int = 0
+    removed: int = 0
+    changed: int = 0
+    items: list[dict[str, Any]] = Field(default_factory=list)
+
+
+class Row(Document):
+    """A row of a snapshot; ``index`` counts from 0."""
+
+    index: int
+    row: dict[str, Any]

@@ -1,0 +1,125 @@
+"""Runs, their plans, samples and metrics."""
+
+from typing import Any
+
+from pydantic import Field
+
+from assay.models.documents import Document, NamedDocument
+from assay.models.methods import Deviation
+
+TERMINAL_STATES = frozenset({"Succeeded", "Failed", "Cancelled"})
+"""States that a run does not leave by itself."""
+
+
+class Plan(Document):
+    """Everything that decides a run's numbers, frozen before it starts."""
+
+    plan_hash: str
+    canonical: bool = True
+    notes: list[str] = Field(default_factory=list)
+    deviations: list[Deviation] = Field(default_factory=list)
+    members: list[dict[str, Any]] | None = None
+    fewshot_source: str = "none"
+    dataset: dict[str, Any]
+    fewshot: dict[str, Any] | None = None
+    method: dict[str, Any]
+    artifact: dict[str, Any]
+    task: dict[str, Any]
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Progress(Document):
+    """Samples of a run; failed ones are among the done ones."""
+
+    samples_total: int = 0
+    samples_done: int = 0
+    samples_failed: int = 0
+
+
+class RunError(Document):
+    """Why a run failed."""
+
+    code: str
+    message: str
+
+
+class Run(NamedDocument):
+    """An evaluation run."""
+
+    state: str
+    plan: Plan
+    progress: Progress = Field(default_factory=Progress)
+    error: RunError | None = None
+    quality: dict[str, float | None] | None = None
+    runtime: dict[str, float | None] | None = None
+    attempts: int = 0
+    created_at: str
+    started_at: str | None = None
+    finished_at: str | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has ended, well or not."""
+        return self.state in TERMINAL_STATES
+
+
+class Sample(Document):
+    """One evaluated document: what was asked, what came back, when."""
+
+    index: int
+    status: str
+    target: str = ""
+    error: dict[str, Any] | None = None
+    requests: list[dict[str, Any]] = Field(default_factory=list)
+
+
+class RunMetrics(Document):
+    """The metrics of a run; ``state`` is ``scoring`` (so far), ``final`` or ``failed``.
+
+    ``sample_metrics`` have a value per sample; samples can be asked for by them.
+    ``quality`` has lm-eval's keys and numbers, ``runtime`` seconds, tokens per second, watts and tokens per
+    joule; ``None`` was not measured or does not apply.
+    """
+
+    run_id: str
+    state: str
+    samples_scored: int = 0
+    samples_failed: int = 0
+    failure_policy: str | None = None
+    quality: dict[str, float | None] = Field(default_factory=dict)
+    higher_is_better: dict[str, bool] = Field(default_factory=dict)
+    sample_metrics: list[str] = Field(default_factory=list)
+    runtime: dict[str, float | None] = Field(default_factory=dict)
+    runtime_details: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+
+
+class ScoredSample(Document):
+    """A sample with its value of every metric."""
+
+    index: int
+    status: str = "ok"
+    prompt: str | None = None
+    target: str | None = None
+    response: str | None = None
+    values: dict[str, Any] = Field(default_factory=dict)
+    filtered: dict[str, Any] = Field(default_factory=dict)
+
+
+class ScoredView(Document):
+    """The samples of a finished run, scored another way; nothing was asked again."""
+
+    id: str
+    run_id: str
+    name: str = ""
+    state: str
+    scoring: dict[str, Any] = Field(default_factory=dict)
+    quality: dict[str, float | None] | None = None
+    higher_is_better: dict[str, bool] = Field(default_factory=dict)
+    error: dict[str, Any] | None = None
+    created_at: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its numbers are there, or will never be."""
+        return self.quality is not None or self.error is not None

@@ -1,0 +1,1 @@
+"""The resources of the API. Every method raises ``AssayError``; see ``AssayClient``."""
