@@ -74,12 +74,13 @@ class Line:
     content: Row | FaultyLine
 
 
-def read_lines(file: BinaryIO, limits: Limits) -> Iterator[Line]:
-    """Parse a file from its start, line by line. Blank lines are left out, but counted.
+def read_lines(file: BinaryIO, limits: Limits, *, first_line: int = 1) -> Iterator[Line]:
+    """Parse lines one by one. Blank lines are left out, but counted.
 
     Args:
-        file: open for reading bytes.
+        file: open for reading bytes, at the start of a line.
         limits: ``line_bytes`` and ``nesting`` are used.
+        first_line: number of the line that it is at; the byte order mark is allowed in line 1.
     """
     decoder = json.JSONDecoder(
         object_pairs_hook=_unique,
@@ -87,8 +88,7 @@ def read_lines(file: BinaryIO, limits: Limits) -> Iterator[Line]:
         parse_int=_integer,
         parse_float=_float,
     )
-    file.seek(0)
-    number = 0
+    number = first_line - 1
     # Two bytes more than the limit leave room for CRLF.
     while raw := file.readline(limits.line_bytes + 2):
         number += 1

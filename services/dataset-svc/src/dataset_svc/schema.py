@@ -9,22 +9,25 @@ The rules:
 - Whole numbers and numbers with a fraction in one column make it ``double``, unless one of the whole numbers
   has more than 53 bits and would change its value.
 - Any other mixture is refused, naming the first line of each kind.
+
+Rows come one by one from the exact parser, or by the batch from the columnar one. That takes no kind of
+value which was not seen at the same place before, so the first line of each kind is always known; only whole
+numbers in a column that has numbers with a fraction go unnoticed, and both are just numbers in the messages
+then.
 """
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
 import pyarrow as pa
 
 from assay_chassis.errors import Fault
-from dataset_svc.domain.snapshots import Column, Example
+from dataset_svc.columnar import has_inexact_integer
 from dataset_svc.jsonl import FaultyLine, Limits, Row
 
 _EXACT_IN_DOUBLE = 2**53
 _LONGEST_NAME = 200
-_LONGEST_EXAMPLE = 200
-_EXAMPLES = 3
+_NUMBERS = "numbers"
 
 
 class Kind(StrEnum):
@@ -51,14 +54,13 @@ _KINDS: dict[type, Kind] = {
 class _Shape:
     """What was seen at one place of the rows."""
 
-    __slots__ = ("fields", "first_line", "inexact_line", "item", "values")
+    __slots__ = ("fields", "first_line", "inexact_line", "item")
 
     def __init__(self) -> None:
         self.first_line: dict[Kind, int] = {}
         self.inexact_line: int | None = None
         self.item: _Shape | None = None
         self.fields: dict[str, _Shape] = {}
-        self.values = 0
 
 
 class SchemaInference:
@@ -67,7 +69,6 @@ class SchemaInference:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._root = _Shape()
-        self._examples: dict[str, list[Example]] = {}
         self._field_count = 0
         self.rows = 0
 
@@ -80,17 +81,23 @@ class SchemaInference:
         """
         self.rows += 1
         self._observe_fields(self._root, row, line)
-        for name, value in row.items():
-            examples = self._examples.setdefault(name, [])
-            if len(examples) < _EXAMPLES and value is not None:
-                example = _example_of(value)
-                if example not in examples:
-                    examples.append(example)
+
+    def observe_batches(self, batches: Sequence[pa.RecordBatch]) -> bool:
+        """Take rows into account that were parsed by the types of ``types_seen``.
+
+        Returns:
+            Whether they could be: if not, they were not, and have to be observed one by one.
+        """
+        shapes = self._root.fields
+        for batch in batches:
+            if any(_has_news(shapes[name], batch.column(name)) for name in batch.schema.names):
+                return False
+        self.rows += sum(batch.num_rows for batch in batches)
+        return True
 
     def _observe(self, shape: _Shape, value: object, line: int) -> None:
         if value is None:
             return
-        shape.values += 1
         kind = _KINDS[type(value)]
         shape.first_line.setdefault(kind, line)
         if isinstance(value, dict):
@@ -127,75 +134,93 @@ class SchemaInference:
         """What rules out one type per column; empty if nothing does."""
         return [fault for name, shape in self._root.fields.items() for fault in _faults(shape, name)]
 
+    def is_possible(self) -> bool:
+        """Whether there still is one type per column, or may be after more rows."""
+        return not any(_clashes(shape, name) for name, shape in self._root.fields.items())
+
     def schema(self) -> pa.Schema:
         """The schema, in the order in which the columns appear first. Call it when there are no faults."""
-        return pa.schema([(name, _arrow_type(shape)) for name, shape in self._root.fields.items()])
+        return self._schema(pa.string())
 
-    def columns(self) -> tuple[Column, ...]:
-        """Description of the columns. Call it when there are no faults."""
-        return tuple(
-            Column(
-                name=name,
-                type=_type_name(_arrow_type(shape)),
-                nulls=self.rows - shape.values,
-                examples=tuple(self._examples[name]),
-            )
-            for name, shape in self._root.fields.items()
-        )
+    def types_seen(self) -> pa.Schema:
+        """The columns so far; the type of what had no value yet is ``null``."""
+        return self._schema(pa.null())
+
+    def _schema(self, unknown: pa.DataType) -> pa.Schema:
+        fields = self._root.fields.items()
+        return pa.schema([(name, _arrow_type(shape, unknown)) for name, shape in fields])
 
 
 class TooManyColumns(FaultyLine):
     """There is no use in reading on: the file has more columns than the limit."""
 
 
-def _faults(shape: _Shape, path: str) -> Iterator[Fault]:
-    kinds = sorted(shape.first_line.items(), key=lambda item: item[1])
-    if {kind for kind, _ in kinds} == {Kind.INTEGER, Kind.FRACTION}:
-        if shape.inexact_line is not None:
-            yield Fault(
-                message=f"column {path!r} holds numbers with a fraction (first at line "
-                f"{shape.first_line[Kind.FRACTION]}) and a whole number of more than 53 bits, which would "
-                "change its value; write one of them as text",
-                line=shape.inexact_line,
-            )
-    elif len(kinds) > 1:
+def _has_news(shape: _Shape, array: pa.Array) -> bool:
+    """Whether the array holds the first whole number that a double would change."""
+    if pa.types.is_int64(array.type):
+        return shape.inexact_line is None and has_inexact_integer(array)
+    if pa.types.is_list(array.type):
+        return shape.item is not None and _has_news(shape.item, array.flatten())
+    if pa.types.is_struct(array.type):
+        names = [field.name for field in array.type]
+        children = zip(names, array.flatten(), strict=True)
+        return any(_has_news(shape.fields[name], child) for name, child in children)
+    return False
+
+
+def _faults(shape: _Shape, path: str) -> list[Fault]:
+    return _clashes(shape, path) or _empty_objects(shape, path)
+
+
+def _clashes(shape: _Shape, path: str) -> list[Fault]:
+    """What rules out one type here and inside, whatever rows follow."""
+    kinds = _words(shape)
+    if len(kinds) > 1:
         seen = " and ".join(f"{kind} (first at line {line})" for kind, line in kinds)
-        yield Fault(message=f"column {path!r} holds {seen}; make them one type", line=kinds[1][1])
-        return
-    if Kind.OBJECT in shape.first_line and not shape.fields:
-        yield Fault(
-            message=f"column {path!r} holds only empty objects; leave it out",
-            line=shape.first_line[Kind.OBJECT],
+        return [Fault(message=f"column {path!r} holds {seen}; make them one type", line=kinds[1][1])]
+    if Kind.FRACTION in shape.first_line and shape.inexact_line is not None:
+        line = shape.first_line[Kind.FRACTION]
+        message = (
+            f"column {path!r} holds numbers with a fraction (first at line {line}) "
+            "and a whole number of more than 53 bits, which would change its value; write one of them as text"
         )
+        return [Fault(message=message, line=shape.inexact_line)]
+    return [fault for name, each in _inner(shape, path) for fault in _clashes(each, name)]
+
+
+def _empty_objects(shape: _Shape, path: str) -> list[Fault]:
+    if Kind.OBJECT in shape.first_line and not shape.fields:
+        line = shape.first_line[Kind.OBJECT]
+        return [Fault(message=f"column {path!r} holds only empty objects; leave it out", line=line)]
+    return [fault for name, each in _inner(shape, path) for fault in _empty_objects(each, name)]
+
+
+def _inner(shape: _Shape, path: str) -> Iterator[tuple[str, _Shape]]:
     if shape.item is not None:
-        yield from _faults(shape.item, f"{path}[]")
+        yield f"{path}[]", shape.item
     for name, field in shape.fields.items():
-        yield from _faults(field, f"{path}.{name}")
+        yield f"{path}.{name}", field
 
 
-def _arrow_type(shape: _Shape) -> pa.DataType:
-    kinds = set(shape.first_line)
+def _words(shape: _Shape) -> list[tuple[str, int]]:
+    """What is in the way of one type, each with its first line, in that order."""
+    lines: dict[str, int] = {str(kind): line for kind, line in shape.first_line.items()}
+    if Kind.FRACTION in lines:
+        fraction = lines.pop(Kind.FRACTION)
+        lines[_NUMBERS] = min(fraction, lines.pop(Kind.INTEGER, fraction))
+    return sorted(lines.items(), key=lambda item: item[1])
+
+
+def _arrow_type(shape: _Shape, unknown: pa.DataType) -> pa.DataType:
+    kinds = shape.first_line
+    if not kinds:
+        return unknown
     if Kind.LIST in kinds:
-        return pa.list_(_arrow_type(shape.item or _Shape()))
+        return pa.list_(_arrow_type(shape.item or _Shape(), unknown))
     if Kind.OBJECT in kinds:
-        return pa.struct([(name, _arrow_type(field)) for name, field in shape.fields.items()])
+        return pa.struct([(name, _arrow_type(field, unknown)) for name, field in shape.fields.items()])
     if Kind.FRACTION in kinds:
         return pa.float64()
     if Kind.INTEGER in kinds:
         return pa.int64()
     return pa.bool_() if Kind.BOOLEAN in kinds else pa.string()
-
-
-def _type_name(arrow_type: pa.DataType) -> str:
-    if pa.types.is_list(arrow_type):
-        return f"list<{_type_name(arrow_type.value_type)}>"
-    if pa.types.is_struct(arrow_type):
-        return f"struct<{', '.join(f'{field.name}: {_type_name(field.type)}' for field in arrow_type)}>"
-    return str(arrow_type)
-
-
-def _example_of(value: object) -> Example:
-    if isinstance(value, bool | int | float):
-        return value
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _LONGEST_EXAMPLE else f"{text[:_LONGEST_EXAMPLE]}…"
