@@ -146,7 +146,7 @@ class MethodApi:
         """Fields and detail of the refusal of a POST, or without a body of a GET."""
         method = "GET" if body is None else "POST"
         response = await self.http.request(method, path, json=body, params=parameters or None)
-        assert response.status_code == status, response.text
+        assert response.status_code == status, response.text[:2000]
         assert response.headers["content-type"] == "application/problem+json"
         problem = response.json()
         return [fault.get("field") for fault in problem.get("errors", [])], problem["detail"]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from assay_harness.process import HarnessProcess
-from assay_harness.spec import BuiltinTask, RowFiles, RowOrigin, TaskOptions
+from assay_harness.spec import BuiltinTask, GroupRows, RowFiles, RowOrigin, TaskOptions
 
 RECIPE = {"template": "jsonl-qa-lm-eval", "input_field": "question", "expected_output_field": "answer"}
 GSM8K = {"template": "builtin-lm-eval", "task": "gsm8k"}
@@ -180,6 +180,48 @@ async def test_what_differs_from_the_tasks_own_definition_is_told(api: Any, peer
     assert all(deviation["message"] for deviation in found["deviations"])
     upload = await preview(api, recipe=GSM8K, dataset_id=peer.add(rows_of("What is", 9)), rows=1)
     assert "dataset_path" in {deviation["field"] for deviation in upload["deviations"]}
+
+
+async def test_a_group_is_rendered_over_a_dataset_for_each_task(api: Any, peer: Any, tmp_path: Path) -> None:
+    recipe = {"template": "builtin-lm-eval", "task": "phrases_va"}
+    members = {
+        name: peer.add([{"ca": f"{name} ca {n}", "va": f"{name} va {n}"} for n in range(7)])
+        for name in ("phrases_ca-va", "phrases_va-ca")
+    }
+    body = {"recipe": recipe, "member_datasets": members, "num_fewshot": 1}
+    found = await preview(api, **body, row_indices=[6, 7, 13])
+    assert found["total"] == 14
+    assert [(item["index"], item["task"]) for item in found["items"]] == [
+        (6, "phrases_ca-va"),
+        (7, "phrases_va-ca"),
+        (13, "phrases_va-ca"),
+    ]
+    assert [source["task"] for source in found["sources"]] == list(members)
+    files = {}
+    for name, dataset_id in members.items():
+        path = tmp_path / f"{name}.parquet"
+        path.write_bytes(peer.files[peer.datasets[dataset_id]["current_snapshot"]["id"]])
+        files[name] = RowFiles(evaluation=path)
+    async with HarnessProcess.open(
+        BuiltinTask(task="phrases_va"), TaskOptions(num_fewshot=1), GroupRows(members=files)
+    ) as harness:
+        documents = [document async for batch in harness.documents() for document in batch]
+    hashes = {document.index: document.prompt_hash for document in documents}
+    assert {item["index"]: item["prompt_hash"] for item in found["items"]} == {
+        index: hashes[index] for index in (6, 7, 13)
+    }
+
+    one = await preview(api, recipe=recipe, dataset_id=members["phrases_ca-va"], num_fewshot=0, rows=1)
+    assert one["total"] == 14
+    for change, field in (
+        ({"member_datasets": {"phrases_ca-va": members["phrases_ca-va"]}}, "member_datasets.phrases_va-ca"),
+        ({"member_datasets": {**members, "nosuch": "ds_0"}}, "member_datasets.nosuch"),
+        ({"member_datasets": {**members, "phrases_va-ca": "ds_0"}}, "member_datasets.phrases_va-ca"),
+        ({"member_datasets": {}}, "body"),
+        ({"dataset_id": "ds_0"}, "body"),
+    ):
+        fields, _ = await api.refused("/v1/methods/preview", {**body, **change})
+        assert fields == [field]
 
 
 async def test_rows_are_chosen_within_those_that_there_are(api: Any, peer: Any) -> None:

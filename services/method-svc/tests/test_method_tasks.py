@@ -53,7 +53,7 @@ async def test_a_status_filters_and_has_a_reason(api: Any) -> None:
         assert all(bool(item["reason"]) == (status != "ok") for item in items)
     both = (await api.get("/v1/tasks", status=["unsafe-code", "remote-judge"], limit=200))["items"]
     assert {item["status"] for item in both} == {"unsafe-code", "remote-judge"}
-    fields, _ = await api.refused("/v1/tasks", status="fine")
+    fields, _ = await api.refused("/v1/tasks?status=fine")
     assert fields == ["status.0"]
 
 
@@ -70,6 +70,29 @@ async def test_groups_are_listed_with_their_members(api: Any) -> None:
     mmlu = await api.get("/v1/tasks/mmlu")
     assert (mmlu["kind"], len(mmlu["members"])) == ("group", 4)
     assert "mmlu_stem" in mmlu["members"]
+    assert mmlu["status"] == "needs-log-probabilities"
+
+
+async def test_a_group_is_one_method(api: Any, peer: Any) -> None:
+    group = {"template": "builtin-lm-eval", "task": "phrases_va"}
+    dataset_id = peer.add([{"ca": "a", "va": "b"}])
+    method = await api.create(group, dataset_id=dataset_id)
+    assert method["output"] == {"output_type": "generate_until", "needs_log_probabilities": False}
+    mmlu = await api.create({**group, "task": "mmlu"})
+    assert mmlu["output"] == {"output_type": "multiple_choice", "needs_log_probabilities": True}
+    body = {"name": "never-made", "recipe": group, "dataset_id": peer.add([{"ca": "a", "es": "b"}])}
+    fields, detail = await api.refused("/v1/methods", body)
+    assert fields == ["recipe.task"]
+    assert "'va'" in detail
+    # A group with a task that cannot be run cannot be run.
+    humaneval = next(
+        item["name"]
+        for item in (await api.get("/v1/tasks", query="humaneval", limit=200))["items"]
+        if item["kind"] != "task" and item["refusal"]
+    )
+    fields, detail = await api.refused("/v1/methods", {**body, "recipe": {**group, "task": humaneval}})
+    assert fields == ["recipe.task"]
+    assert "cannot be run here" in detail
 
 
 async def test_without_the_index_only_what_needs_it_is_unavailable(

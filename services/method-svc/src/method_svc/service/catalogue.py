@@ -68,8 +68,12 @@ class TaskCatalogue:
 
     @staticmethod
     def _search(index: TaskIndex, query: str, limit: int, statuses: Collection[TaskStatus]) -> TaskMatches:
-        found = index.search(query, len(index) if statuses else limit)
-        items = [entry for entry in found if not statuses or entry.status in statuses][:limit]
+        if len(statuses) == 1:
+            [status] = statuses
+            items = index.search(query, limit, status=status)
+        else:
+            found = index.search(query, len(index) if statuses else limit)
+            items = [entry for entry in found if not statuses or entry.status in statuses][:limit]
         return TaskMatches(items=items, suggestions=[] if items else index.nearest(query))
 
     async def get(self, name: str) -> IndexEntry:
@@ -88,24 +92,10 @@ class TaskCatalogue:
 
     async def members(self, entry: IndexEntry) -> list[IndexEntry]:
         """The tasks of a group or tag, however deep, each once, in order; empty for a task."""
-        return await asyncio.to_thread(self._members, self._index.get(), entry)
-
-    @staticmethod
-    def _members(index: TaskIndex, entry: IndexEntry) -> list[IndexEntry]:
-        found: dict[str, IndexEntry] = {}
-        pending = list(reversed(entry.members))
-        seen: set[str] = set()
-        while pending:
-            name = pending.pop()
-            if name in seen or name not in index:
-                continue
-            seen.add(name)
-            member = index.get(name)
-            if member.kind is EntryKind.TASK:
-                found[name] = member
-            else:
-                pending.extend(reversed(member.members))
-        return list(found.values())
+        if entry.kind is EntryKind.TASK:
+            return []
+        index = self._index.get()
+        return await asyncio.to_thread(lambda: [index.get(name) for name in index.tasks_of(entry.name)])
 
     async def candidates(self, snapshot: Snapshot) -> Sequence[TaskCandidate]:
         """Tasks that are defined on the repository that a snapshot comes from, the best first."""
