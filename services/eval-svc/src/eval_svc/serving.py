@@ -8,11 +8,13 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from assay_chassis.errors import Unavailable
 from assay_harness.results import ModelRequest, RequestKind
-from assay_serving.client import GenerateSession, ScoreSession
-from assay_serving.errors import AdapterUnavailable, ServingError
+from assay_serving.errors import AdapterUnavailable, NoCapacity, ServingError
+from assay_serving.session import GenerateSession, ScoreSession
 from assay_serving.types import (
     Artifact,
+    ChatMessage,
     ErrorCode,
     GenerateRequest,
     GenerateResult,
@@ -42,23 +44,28 @@ INSTANCE_IS_GONE = frozenset(
 
 @dataclass(slots=True)
 class Answer:
-    """The answer to one request, with where and when it was produced."""
+    """The answer to one request, with where and when it was produced.
+
+    ``reused_from`` names the document and request that it was given to first; a reused answer has no times of
+    its own, since nothing was asked.
+    """
 
     kind: RequestKind
     result: GenerateResult | ScoreResult
     instance_id: str
     retries: int = 0
-    waited_s: float = 0.0
+    reused_from: dict[str, int] | None = None
 
     def record(self) -> dict[str, Any]:
         """The part of a sample record that the answer fills."""
         times = self.result.times
+        is_reused = self.reused_from is not None
         record: dict[str, Any] = {
             "instance_id": self.instance_id,
             "retries": self.retries,
-            "waited_s": self.waited_s,
-            "times": _times_record(times),
-            "schedule_delay_s": (times.sent_mono_ns - times.received_mono_ns) / 1e9,
+            "reused_from": self.reused_from,
+            "times": None if is_reused else _times_record(times),
+            "schedule_delay_s": None if is_reused else (times.sent_mono_ns - times.received_mono_ns) / 1e9,
         }
         if isinstance(self.result, GenerateResult):
             return record | {
@@ -151,6 +158,8 @@ class ServingSession:
         self._live: _Live | None = None
         self._provisioned = 0
         self._lost_in_a_row = 0
+        self._last_arguments: Mapping[str, Any] | None = None
+        self._last_sampling: SamplingParameters | None = None
 
     async def __aenter__(self) -> Self:
         """Provision and wait until the instance has answered a real request.
@@ -182,7 +191,7 @@ class ServingSession:
         try:
             result: GenerateResult | ScoreResult
             if request.kind is RequestKind.GENERATE:
-                result = await live.generate.generate(_generate_request(request))
+                result = await live.generate.generate(self._generate_request(request))
             else:
                 result = await live.score.score(
                     ScoreRequest(context=request.context, continuation=request.continuation)
@@ -196,7 +205,29 @@ class ServingSession:
         self._lost_in_a_row = 0
         return Answer(kind=request.kind, result=result, instance_id=live.instance.instance_id)
 
+    async def instance(self) -> Instance:
+        """The instance that the next request goes to, unless it is lost meanwhile.
+
+        Raises:
+            RunFailure: no instance can be had any more.
+        """
+        return (await self._usable()).instance
+
+    def _generate_request(self, request: ModelRequest) -> GenerateRequest:
+        # The arguments are those of the task, so nearly always the same as those of the request before.
+        if request.generation_kwargs != self._last_arguments:
+            self._last_sampling = _sampling(request.generation_kwargs)
+            self._last_arguments = request.generation_kwargs
+        assert self._last_sampling is not None
+        if request.messages is not None:
+            chat = tuple(ChatMessage(role=each["role"], content=each["content"]) for each in request.messages)
+            return GenerateRequest(chat=chat, sampling=self._last_sampling)
+        return GenerateRequest(text=request.context, sampling=self._last_sampling)
+
     async def _usable(self) -> _Live:
+        live = self._live
+        if live is not None and not live.broken:
+            return live
         async with self._lock:
             if self._live is not None and not self._live.broken:
                 return self._live
@@ -251,6 +282,11 @@ class ServingSession:
                 # The adapter itself may be restarting; its supervisor brings it back.
                 if asyncio.get_running_loop().time() > deadline:
                     raise RunFailure("adapter-unavailable", str(error)) from error
+                await asyncio.sleep(0.5)
+            except NoCapacity as error:
+                # Other runs have it; the run goes back into the line rather than holding a worker's slot.
+                if asyncio.get_running_loop().time() > deadline:
+                    raise Unavailable(f"the adapter has no room for another instance: {error}") from error
                 await asyncio.sleep(0.5)
             except ServingError as error:
                 detail = f"\n{error.engine_detail}" if error.engine_detail else ""
@@ -327,16 +363,10 @@ def _describe(instance: Instance) -> dict[str, Any]:
     return {**{name: described[name] for name in kept}, "telemetry": None}
 
 
-def _generate_request(request: ModelRequest) -> GenerateRequest:
-    arguments: Mapping[str, Any] = request.generation_kwargs
-    sampling = {
+def _sampling(arguments: Mapping[str, Any]) -> SamplingParameters:
+    named = {
         field: arguments[name] for name, (field, _) in SAMPLING.items() if arguments.get(name) is not None
     }
     if arguments.get("do_sample") is False:
-        sampling["temperature"] = 0.0  # greedy, whatever the model's own defaults are
-    return GenerateRequest(
-        text=request.context,
-        sampling=SamplingParameters(
-            **sampling, max_tokens=arguments["max_gen_toks"], stop=tuple(arguments["until"])
-        ),
-    )
+        named["temperature"] = 0.0  # greedy, whatever the model's own defaults are
+    return SamplingParameters(**named, max_tokens=arguments["max_gen_toks"], stop=tuple(arguments["until"]))

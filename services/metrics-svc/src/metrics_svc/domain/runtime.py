@@ -180,7 +180,8 @@ class RuntimeTally:
             self._schedule_delays.append(request.schedule_delay_s)
         times = request.times
         if times is None:
-            self._failed += 1
+            # A response without times was reused: it cost nothing and says nothing of the engine.
+            self._failed += request.response is None and request.log_probability is None
             return
         self._intervals[request.instance_id or "unknown"].append((times.sent_ns, times.done_ns))
         if request.response is None and request.log_probability is None:
