@@ -216,9 +216,7 @@ def script_options(chunks: int) -> list[str]:
     return [f"--first-token={FIRST_TOKEN_SECONDS}", f"--chunks={chunks}", f"--interval={interval}"]
 
 
-def serving_process(
-    scratch: Path, what: str, options: list[str]
-) -> tuple["subprocess.Popen[bytes]", str]:
+def serving_process(scratch: Path, what: str, options: list[str]) -> tuple["subprocess.Popen[bytes]", str]:
     """Start `python -m assay_serving.testing WHAT`; returns the process and the address it listens on."""
     address_file = scratch / f"{what}-address"
     command = [sys.executable, "-m", "assay_serving.testing", what, f"--address-file={address_file}"]
@@ -258,9 +256,7 @@ def engine_run(
     return outcome
 
 
-def reference_run(
-    running: Servers, case: Case, *, rows: tuple[Path, Path], scratch: Path
-) -> dict[str, Any]:
+def reference_run(running: Servers, case: Case, *, rows: tuple[Path, Path], scratch: Path) -> dict[str, Any]:
     """One `simple_evaluate` of lm-eval in a fresh process."""
     settings = {
         "url": running.endpoint_url,
@@ -462,8 +458,73 @@ def spread(values: list[float], digits: int = 2) -> str:
 
 
 def start_table(options: argparse.Namespace, scratch: Path) -> None:
-    """POST to the first request at the endpoint."""
-    raise NotImplementedError
+    """POST to the first request at the endpoint, on a whole platform through its gateway."""
+    evaluation, fewshot = write_rows(scratch, count=options.rows)
+    endpoint, endpoint_address = serving_process(scratch, "endpoint", script_options(options.chunks))
+    adapter, adapter_address = serving_process(scratch, "adapter", [])
+    home = scratch / "home"
+    log = (scratch / "platform.log").open("wb")
+    assay_up = subprocess.Popen(
+        [sys.executable, "-m", "assay_allinone", "up"],
+        env={**os.environ, "ASSAY_HOME": str(home), "ASSAY_ADAPTERS": f"cpu={adapter_address}"},
+        stdout=log,
+        stderr=log,
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        while not (home / "run" / "gateway.json").exists():
+            if assay_up.poll() is not None:
+                raise RuntimeError(f"the platform did not start:\n{(scratch / 'platform.log').read_text()}")
+            time.sleep(0.1)
+        seconds = starts(options, home, f"http://{endpoint_address}", rows=(evaluation, fewshot))
+    finally:
+        assay_up.terminate()
+        assay_up.wait(60)
+        stop(adapter)
+        stop(endpoint)
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {platform.platform()}, {os.cpu_count()} cores\n")
+    print("| rows | POST answered, s | first request at the endpoint, s after the POST |")
+    print("|---|---|---|")
+    answered, first = zip(*seconds, strict=True)
+    print(f"| {options.rows} | {spread(list(answered))} | {spread(list(first))} |")
+
+
+def starts(
+    options: argparse.Namespace, home: Path, endpoint_url: str, *, rows: tuple[Path, Path]
+) -> list[tuple[float, float]]:
+    """Seconds from the POST to its answer and to the first request, after one run that warms everything."""
+    from assay.client import AssayClient
+
+    found = json.loads((home / "run" / "gateway.json").read_text())
+    measured = []
+    with AssayClient(found["url"], Path(found["api_key_file"]).read_text().strip()) as assay:
+        for name, path in zip(("rows", "fewshot"), rows, strict=True):
+            lines = [json.dumps(row) for row in pq.read_table(path).to_pylist()]
+            jsonl = path.with_suffix(".jsonl")
+            jsonl.write_text("\n".join(lines) + "\n")
+            assay.datasets.create(name)
+            assay.datasets.upload(name, jsonl)
+        assay.methods.create("gsm8k", {"template": "builtin-lm-eval", "task": "gsm8k"}, dataset="rows")
+        assay.artifacts.create("scripted", model="scripted", backend="cpu", uri=endpoint_url)
+        time.sleep(10)  # the fork servers import lm-eval after they are started
+        for number in range(options.rounds + 1):
+            http_json("DELETE", f"{endpoint_url}/stats")
+            posted = time.time_ns()
+            run = assay.runs.start(
+                artifact="scripted",
+                dataset="rows",
+                method="gsm8k",
+                fewshot="fewshot",
+                options={"concurrency": 64},
+            )
+            answered = (time.time_ns() - posted) / 1e9
+            while not (first := http_json("GET", f"{endpoint_url}/stats")["first_unix_ns"]):
+                time.sleep(0.02)
+            assay.runs.cancel(run.id)
+            assay.wait_run(run.id, timeout_s=60)
+            if number:
+                measured.append((answered, (first - posted) / 1e9))
+    return measured
 
 
 def http_json(method: str, url: str) -> Any:

@@ -142,6 +142,9 @@ def process_specs(home: Path, *, ports: Ports, settings: PlatformSettings) -> li
             start_timeout=_ADAPTER_START_TIMEOUT,
         ),
     ]
+    if replaces_cpu_adapter(settings):
+        specs = [spec for spec in specs if spec.name != "cpu-adapter"]
+    adapters = tuple(spec.name for spec in specs if spec.name == "cpu-adapter")
     stores: tuple[str, ...] = ("nats",)
     if settings.mongo_uri is None:
         try:
@@ -164,7 +167,7 @@ def process_specs(home: Path, *, ports: Ports, settings: PlatformSettings) -> li
             name="eval-worker",
             argv=(sys.executable, "-m", "eval_svc", "worker"),
             environment=environment,
-            depends_on=("services", "cpu-adapter"),
+            depends_on=("services", *adapters),
             # It has no port: it takes work when it can.
             ready=AllProbes(()),
         ),
@@ -195,7 +198,7 @@ def service_environment(home: Path, *, ports: Ports, settings: PlatformSettings)
         "ASSAY_NATS_URL": f"nats://{LOOPBACK}:{ports.nats}",
         "ASSAY_MONGO_URI": mongo,
         "ASSAY_INTERNAL_KEY": secret(home / "run" / "internal-key", prefix=""),
-        "ASSAY_ADAPTERS": f"cpu={LOOPBACK}:{ports.cpu_adapter}",
+        "ASSAY_ADAPTERS": adapter_addresses(settings, own=f"cpu={LOOPBACK}:{ports.cpu_adapter}"),
         "ASSAY_HOST": LOOPBACK,
         **{f"ASSAY_{name.upper()}_PORT": str(port) for name, port in services.items()},
         **{f"ASSAY_{name.upper()}_URL": f"http://{LOOPBACK}:{port}" for name, port in services.items()},
@@ -203,6 +206,18 @@ def service_environment(home: Path, *, ports: Ports, settings: PlatformSettings)
         "no_proxy": no_proxy,
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def replaces_cpu_adapter(settings: PlatformSettings) -> bool:
+    """Whether an adapter of the user's takes the place of this machine's own."""
+    return any(entry.strip().startswith("cpu=") for entry in settings.adapters.split(","))
+
+
+def adapter_addresses(settings: PlatformSettings, *, own: str) -> str:
+    """The value of ASSAY_ADAPTERS for the services: the user's adapters, and `own` unless replaced."""
+    if replaces_cpu_adapter(settings):
+        return settings.adapters
+    return ",".join(filter(None, (own, settings.adapters)))
 
 
 def secret(path: Path, *, prefix: str) -> str:

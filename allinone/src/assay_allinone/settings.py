@@ -13,6 +13,8 @@ class PlatformSettings(BaseSettings):
         home: directory of everything the platform keeps: data, keys, logs.
         mongo_uri: a MongoDB to use; the embedded server runs if not set.
         gateway_port: port of the gateway; 8080 or, where that is taken, a free one if not set.
+        adapters: serving adapters that run elsewhere, ``gpu=10.0.0.5:7001,...``; one named ``cpu`` takes the
+            place of this machine's own.
         no_proxy: hosts that the user's own environment exempts from its HTTP proxy (``NO_PROXY``).
     """
 
@@ -21,6 +23,7 @@ class PlatformSettings(BaseSettings):
     home: Path = Path(".assay")
     mongo_uri: SecretStr | None = None
     gateway_port: int | None = Field(default=None, ge=1, le=65535)
+    adapters: str = ""
     no_proxy: str = Field(default="", validation_alias=AliasChoices("no_proxy", "NO_PROXY"))
 
 
