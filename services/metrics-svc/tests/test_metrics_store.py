@@ -6,7 +6,7 @@ import pytest
 
 from assay_chassis.store import open_store
 from assay_harness.results import DocumentScore
-from metrics_svc.domain.comparison import PairedItem
+from metrics_svc.domain.comparison_report import PairedItem
 from metrics_svc.domain.samples import SampleRecord, ScoredSample
 from metrics_svc.store import BLOCKS_PER_READ, ITEMS_PER_BLOCK, MetricsStore
 
@@ -59,10 +59,10 @@ async def test_paired_items_keep_their_numbers(store: MetricsStore) -> None:
             doc_hash=str(number),
             baseline_block=0,
             baseline_position=number,
-            baseline_values=[0.1, None],
+            baseline_values={0: 0.1},
             candidate_block=1,
             candidate_position=number,
-            candidate_values=[1.0, 0.5],
+            candidate_values={0: 1.0, 1: 0.5},
         )
         for number in range(3 * ITEMS_PER_BLOCK + 5)
     ]

@@ -99,7 +99,7 @@ async def test_two_runs_item_by_item(platform: Any) -> None:
         "baseline_only": 0,
         "candidate_only": 0,
         "fraction": 1.0,
-        "pairing": "doc_hash,prompt_hash,target_hash",
+        "pairing": "task,doc_hash,prompt_hash,target_hash",
     }
     assert comparison["warnings"] == []
     (strict,) = (one for one in comparison["quality"] if one["metric"] == STRICT)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from assay_harness.results import DocumentScore
-from metrics_svc.domain.runs import FailurePolicy, complete_scores
+from metrics_svc.domain.plans import FailurePolicy
 from metrics_svc.domain.samples import RequestRecord, SampleRecord, ScoredSample, pack, read_records, unpack
 from metrics_svc.domain.scoring import (
     FailedBy,
@@ -17,6 +17,7 @@ from metrics_svc.domain.scoring import (
     has_work,
     new_scoring,
 )
+from metrics_svc.domain.values import complete_scores
 from metrics_svc.errors import Unscorable
 
 START = datetime(2026, 5, 1, tzinfo=UTC)
@@ -94,14 +95,16 @@ def test_work_waits_for_its_time() -> None:
     assert not has_work(scoring(known_blocks=1, scored_blocks=1), now=10.0)
 
 
-def score(index: int, value: Any, *, key: str = "acc,none", numpy_type: str = "") -> DocumentScore:
+def score(index: int, value: Any, *, numpy_type: str = "", task: str = "sums") -> DocumentScore:
+    key = "acc,none"
     types = {key: numpy_type} if numpy_type else {}
-    return DocumentScore(index=index, values={key: value}, number_types=types, filtered={})
+    return DocumentScore(index=index, values={key: value}, number_types=types, filtered={}, task=task)
 
 
 def complete(values: dict[int, Any], failed: set[int], policy: FailurePolicy, **directions: bool) -> Any:
     scores = {index: score(index, value) for index, value in values.items()}
-    return complete_scores(scores, failed, policy=policy, higher_is_better=directions)
+    missing = dict.fromkeys(failed, "sums")
+    return complete_scores(scores, missing, policy=policy, higher_is_better=directions)
 
 
 def test_failed_samples_by_policy() -> None:
@@ -121,7 +124,9 @@ def test_failed_samples_by_policy() -> None:
 
 def test_zeros_keep_the_number_type_of_the_metric() -> None:
     scores = {0: score(0, 0.5, numpy_type="float64")}
-    made = complete_scores(scores, {1}, policy=FailurePolicy.SCORE_ZERO, higher_is_better={"acc": True})
+    made = complete_scores(
+        scores, {1: "sums"}, policy=FailurePolicy.SCORE_ZERO, higher_is_better={"acc": True}
+    )
     assert made.scores[1].number_types == {"acc,none": "float64"}
 
 
@@ -131,6 +136,25 @@ def test_no_zero_where_it_would_be_meaningless_or_a_reward() -> None:
     with pytest.raises(Unscorable, match="lower is better"):
         complete({0: 0.3}, {1}, FailurePolicy.SCORE_ZERO, acc=False)
     assert len(complete({0: 0.3}, {1}, FailurePolicy.EXCLUDE, acc=False).scores) == 1
+
+
+def test_a_failed_sample_of_a_group_counts_for_its_own_task() -> None:
+    scores = {0: score(0, 1.0, task="first"), 2: score(2, 1.0, task="second", numpy_type="float64")}
+    made = complete_scores(
+        scores, {1: "first", 3: "second"}, policy=FailurePolicy.SCORE_ZERO, higher_is_better={"acc": True}
+    )
+    assert [(one.task, one.values["acc,none"]) for one in made.scores] == [
+        ("first", 1.0),
+        ("first", 0.0),
+        ("second", 1.0),
+        ("second", 0.0),
+    ]
+    assert [one.number_types for one in made.scores] == [{}, {}] + 2 * [{"acc,none": "float64"}]
+    names = ["both.acc,none", "first.acc,none", "second.acc,none"]
+    assert made.sample_metrics("both", reported={"both.acc,none": 0.5}) == names
+    assert made.sample_metrics("both", reported={}) == names[1:], "a tag has no metric of its own"
+    with pytest.raises(Unscorable, match="task 'third'"):
+        complete_scores(scores, {4: "third"}, policy=FailurePolicy.SCORE_ZERO, higher_is_better={})
 
 
 def test_nothing_scored_is_no_result() -> None:

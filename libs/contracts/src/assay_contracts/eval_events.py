@@ -77,6 +77,10 @@ class RunSucceeded(RunEvent):
     failed_samples: int
     quality: dict[str, float | None] = Field(description="lm-eval's metric keys to values; null is 'N/A'")
     runtime: dict[str, float | None] = Field(description="ttftP50, tps, ... ; null is 'not measured'")
+    canonical: bool | None = Field(
+        default=None,
+        description="whether the numbers may be set beside published ones of the task; null: not known",
+    )
 
 
 class RunFailed(RunEvent):

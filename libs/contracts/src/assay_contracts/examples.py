@@ -24,7 +24,7 @@ from assay_contracts.eval_events import (
     SamplesCompleted,
 )
 from assay_contracts.method_events import MethodVersionCreated
-from assay_contracts.metrics_events import ComparisonCreated, RunScored, ScoringFailed
+from assay_contracts.metrics_events import ComparisonCreated, RunScored, ScoringCompleted, ScoringFailed
 from assay_contracts.work import IngestRequested, RunRequested
 
 EXAMPLE_TIME: Final = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
@@ -103,6 +103,13 @@ def examples() -> tuple[Event, ...]:
         SamplesCompleted(run_id=_RUN["run_id"], block=0, samples=64, failed_samples=0),
         RunScored(run_id=_RUN["run_id"], samples=1319, quality=_QUALITY, runtime=_RUNTIME),
         ScoringFailed(run_id=_RUN["run_id"], code="harness-error", reason="row 7 cannot be scored"),
+        ScoringCompleted(
+            scoring_id="scr_5f8e1c0d7a934b26e1f05a7c9d",
+            run_id=_RUN["run_id"],
+            name="last number",
+            samples=1319,
+            quality={"gsm8k.exact_match,last-number": 0.42},
+        ),
         ComparisonCreated(
             comparison_id="cmp_01kas4a2b5e8h1k4n7q0t3w6z9",
             baseline_run_id=_RUN["run_id"],

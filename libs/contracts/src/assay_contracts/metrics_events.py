@@ -16,6 +16,10 @@ class RunScored(Event):
     samples: int
     quality: dict[str, float | None] = Field(description="lm-eval's metric keys to values; null is 'N/A'")
     runtime: dict[str, float | None] = Field(description="ttftP50, tps, ... ; null is 'not measured'")
+    canonical: bool | None = Field(
+        default=None,
+        description="whether the numbers may be set beside published ones of the task; null: not known",
+    )
 
     def aggregate_id(self) -> str:
         """The run."""
@@ -34,6 +38,22 @@ class ScoringFailed(Event):
     def aggregate_id(self) -> str:
         """The run."""
         return self.run_id
+
+
+class ScoringCompleted(Event):
+    """The responses of a finished run were scored in another way, as somebody had asked for."""
+
+    SUBJECT: ClassVar[str] = "assay.metrics.scoring.completed.v1"
+
+    scoring_id: str
+    run_id: str
+    name: str
+    samples: int
+    quality: dict[str, float | None] = Field(description="lm-eval's metric keys to values; null is 'N/A'")
+
+    def aggregate_id(self) -> str:
+        """The scored view."""
+        return self.scoring_id
 
 
 class ComparisonCreated(Event):

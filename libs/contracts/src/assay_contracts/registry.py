@@ -29,6 +29,7 @@ FACTS: Final[tuple[type[Event], ...]] = (
     eval_events.SamplesCompleted,
     metrics_events.RunScored,
     metrics_events.ScoringFailed,
+    metrics_events.ScoringCompleted,
     metrics_events.ComparisonCreated,
 )
 """Events that other teams may read."""

@@ -11,8 +11,16 @@ class UnknownComparison(NotFound):
     """There is no comparison of this id."""
 
 
+class UnknownScoring(NotFound):
+    """There is no scored view of this id."""
+
+
 class RunNotFinal(Conflict):
-    """The run has no final metrics, so it cannot be compared; the message names its state."""
+    """The run has no final metrics, so it cannot be compared or re-scored; the message names its state."""
+
+
+class InvalidScoring(InvalidRequest):
+    """The responses of the run cannot be scored in this way; nothing was stored."""
 
 
 class NotComparable(InvalidRequest):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pydantic import TypeAdapter
 
 from assay_chassis.store import Collection, Document, DuplicateKey, Index, Store
-from metrics_svc.domain.comparison import PairedItem
+from metrics_svc.domain.comparison_report import PairedItem
 from metrics_svc.domain.samples import ScoredSample, pack, unpack
 
 ITEMS_PER_BLOCK = 64
@@ -25,8 +25,9 @@ class MetricsStore:
     """The collections of metrics-svc.
 
     Attributes:
-        scorings: one document per run, see ``service``.
-        scored: scored blocks, one per block of the run's sample log.
+        scorings: one document per scored view, see ``domain.scoring``.
+        scored: scored blocks, one per view and block of the run's sample log; ``run_id`` holds the view's id,
+            which of a run's own view is the run's.
         comparisons: results of comparisons.
         pairs: the paired items behind them, in blocks.
     """
@@ -40,7 +41,9 @@ class MetricsStore:
     async def open(cls, store: Store) -> "MetricsStore":
         """Open the collections and create their indexes."""
         return cls(
-            scorings=await store.collection("scorings", (Index(("active", "sort_key")),)),
+            scorings=await store.collection(
+                "scorings", (Index(("active", "sort_key")), Index(("run_id", "sort_key")))
+            ),
             scored=await store.collection("scored_blocks", (Index(("run_id", "sort_key")),)),
             comparisons=await store.collection(
                 "comparisons", (Index(("pair_key",), unique=True), Index(("sort_key",)))
@@ -48,9 +51,9 @@ class MetricsStore:
             pairs=await store.collection("paired_items", (Index(("pair_key", "sort_key")),)),
         )
 
-    def scored_log(self, run_id: str) -> "ScoredLog":
-        """The scored blocks of one run."""
-        return ScoredLog(self.scored, run_id=run_id)
+    def scored_log(self, view_id: str) -> "ScoredLog":
+        """The scored blocks of one view."""
+        return ScoredLog(self.scored, view_id=view_id)
 
     def pair_log(self, pair_key: str) -> "PairLog":
         """The paired items of two runs."""
@@ -70,19 +73,19 @@ class ScoredBlock(NamedTuple):
 
 
 class ScoredLog:
-    """Scored blocks of one run, under the numbers that they have in the sample log."""
+    """Scored blocks of one view, under the numbers that they have in the run's sample log."""
 
-    def __init__(self, blocks: Collection, *, run_id: str) -> None:
+    def __init__(self, blocks: Collection, *, view_id: str) -> None:
         self._blocks = blocks
-        self._run_id = run_id
+        self._view_id = view_id
 
     async def put(self, number: int, samples: Sequence[ScoredSample]) -> None:
         """Store a block. One that is there already is the same, because scoring is repeatable."""
-        key = block_key(self._run_id, number)
+        key = block_key(self._view_id, number)
         document = {
             "_id": key,
             "sort_key": key,
-            "run_id": self._run_id,
+            "run_id": self._view_id,
             "block": number,
             "samples": pack(samples),
         }
@@ -93,13 +96,13 @@ class ScoredLog:
 
     async def block(self, number: int) -> list[ScoredSample] | None:
         """The samples of a block, or ``None``."""
-        document = await self._blocks.get(block_key(self._run_id, number))
+        document = await self._blocks.get(block_key(self._view_id, number))
         return None if document is None else unpack(document["samples"])
 
     async def blocks(self, *, start: int = 0) -> AsyncIterator[ScoredBlock]:
         """Blocks by number, from ``start`` on."""
-        query = {"run_id": self._run_id}
-        async for document in _documents(self._blocks, query, owner=self._run_id, start=start):
+        query = {"run_id": self._view_id}
+        async for document in _documents(self._blocks, query, owner=self._view_id, start=start):
             yield ScoredBlock(number=document["block"], samples=unpack(document["samples"]))
 
 

@@ -1,5 +1,6 @@
 """Puts metrics-svc together: the web application, the consumer and the scorer."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -12,12 +13,15 @@ from assay_chassis.leased_work import Wakeup
 from assay_chassis.service_client import open_service_client
 from assay_chassis.telemetry import Telemetry
 from assay_chassis.web import create_web_app
+from assay_harness.index import load_task_index
 from assay_harness.process import warm_up
 from metrics_svc.api import router
 from metrics_svc.consumers import subscriptions
 from metrics_svc.service import MetricsService
 from metrics_svc.service.comparisons import ComparisonService
+from metrics_svc.service.harness import HarnessOpener
 from metrics_svc.service.runs import RunService
+from metrics_svc.service.scorings import ScoringService
 from metrics_svc.settings import Settings
 from metrics_svc.store import MetricsStore
 from metrics_svc.worker import ScorerParts, scorer_of
@@ -26,7 +30,8 @@ SERVICE = "metrics-svc"
 
 DESCRIPTION = """Scores, metrics and comparisons.
 
-Read a run's **quality and runtime metrics**, live while it runs; list its scored samples; **compare** two
+Read a run's **quality and runtime metrics**, live while it runs; list its scored samples; **score** the
+responses of a finished run **again** with other filters or metrics, without asking the model; **compare** two
 Succeeded runs item by item, and look at the items behind every flip."""
 
 
@@ -46,7 +51,10 @@ def create_app(settings: Settings) -> FastAPI:
         ):
             store = await MetricsStore.open(infrastructure.store)
             wakeup = Wakeup()
+            index = asyncio.ensure_future(asyncio.to_thread(load_task_index, settings.cache_dir))
+            harness = HarnessOpener(datasets=datasets, cache=settings.snapshot_cache, index=index)
             runs = RunService(store=store, evaluations=evaluations, wakeup=wakeup)
+            scorings = ScoringService(store=store, runs=runs, harness=harness, wakeup=wakeup)
             comparisons = ComparisonService(store=store, runs=runs, events=infrastructure.events)
             scorer = scorer_of(
                 ScorerParts(
@@ -54,12 +62,12 @@ def create_app(settings: Settings) -> FastAPI:
                     store=store,
                     events=infrastructure.events,
                     evaluations=evaluations,
-                    datasets=datasets,
+                    harness=harness,
                     wakeup=wakeup,
                 )
             )
             app.state.infrastructure = infrastructure
-            app.state.service = MetricsService(runs=runs, comparisons=comparisons)
+            app.state.service = MetricsService(runs=runs, scorings=scorings, comparisons=comparisons)
             async with (
                 in_background(warm_up(), scorer.run()),
                 consuming(infrastructure.bus, subscriptions(runs)),

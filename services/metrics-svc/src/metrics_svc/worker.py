@@ -1,4 +1,4 @@
-"""The scorer: takes runs with unscored blocks under a lease, scores them, and aggregates complete ones.
+"""The scorer: takes views with unscored blocks under a lease, scores them, and aggregates complete ones.
 
 Every step may be repeated: blocks have natural keys, scoring is repeatable, and the final metrics and the
 event that tells of them are one write under the lease.
@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from assay_chassis.errors import NotFound, Unavailable
@@ -18,26 +17,19 @@ from assay_chassis.leases import Lease, LeaseLost
 from assay_chassis.outbox import EventWriter
 from assay_chassis.service_client import DigestMismatch, ServiceClient
 from assay_chassis.store import Change, Document
-from assay_contracts.metrics_events import RunScored, ScoringFailed
+from assay_contracts.envelope import Event
+from assay_contracts.metrics_events import RunScored, ScoringCompleted, ScoringFailed
 from assay_harness.errors import HarnessError, HarnessFailed, HarnessProcessDied
 from assay_harness.process import HarnessProcess
-from assay_harness.spec import RowFiles
+from assay_harness.spec import Scoring
+from metrics_svc.domain.plans import RunPlan, check_task, read_plan, read_telemetry, rescored
 from metrics_svc.domain.progress import ScoringProgress
-from metrics_svc.domain.runs import (
-    HarnessInputs,
-    RunSubject,
-    ScoringState,
-    SnapshotReference,
-    check_task,
-    read_plan,
-    read_telemetry,
-)
-from metrics_svc.domain.runs import (
-    now as timestamp,
-)
-from metrics_svc.domain.samples import ScoredSample, read_records
-from metrics_svc.domain.scoring import FailedBy, has_work
+from metrics_svc.domain.runs import RunMetrics, RunSubject, ScoringState
+from metrics_svc.domain.runs import now as timestamp
+from metrics_svc.domain.samples import SampleRecord, ScoredSample, read_records
+from metrics_svc.domain.scoring import FailedBy, has_work, is_own, run_of
 from metrics_svc.errors import Unscorable
+from metrics_svc.service.harness import HarnessOpener
 from metrics_svc.settings import Settings
 from metrics_svc.store import MetricsStore
 
@@ -45,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 STILL_WANTED = {"active": True}
 """Guard: the run has not been cancelled or failed in the meantime."""
+LIVE_SHARE = 0.05
+"""Share of the time that live metrics may take; they cost more the longer the run is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +49,19 @@ class ScorerParts:
     store: MetricsStore
     events: EventWriter
     evaluations: ServiceClient
-    datasets: ServiceClient
+    harness: HarnessOpener
     wakeup: Wakeup
 
 
 def scorer_of(parts: ScorerParts) -> LeasedWorker:
-    """The loop that scores up to ``scoring_slots`` runs at a time."""
+    """The loop that works on up to ``scoring_slots`` views at a time."""
 
     async def find(limit: int) -> list[Document]:
         active = await parts.store.scorings.find_many({"active": True}, order_by="sort_key", limit=limit)
         return [scoring for scoring in active if has_work(scoring, now=time.time())]
 
     async def carry_out(lease: Lease) -> None:
-        scoring = RunScoring(parts, lease=lease, is_slot_wanted=lambda: scorer.is_short_of_slots)
+        scoring = ViewScoring(parts, lease=lease, is_slot_wanted=lambda: scorer.is_short_of_slots)
         await scoring.attempt()
 
     scorer = LeasedWorker(
@@ -83,13 +77,13 @@ def scorer_of(parts: ScorerParts) -> LeasedWorker:
     return scorer
 
 
-class RunScoring:
-    """One attempt at scoring one run, under a lease.
+class ViewScoring:
+    """One attempt at a view, under a lease: a run's own, which grows with the run, or one of a final run.
 
     Args:
         parts: what it works with.
-        lease: on the run's document.
-        is_slot_wanted: whether another run waits for a slot; this one then gives its up instead of waiting
+        lease: on the view's document.
+        is_slot_wanted: whether another view waits for a slot; this one then gives its up instead of waiting
             for new blocks.
     """
 
@@ -97,18 +91,19 @@ class RunScoring:
         self._parts = parts
         self._lease = lease
         self._is_slot_wanted = is_slot_wanted
-        self._run_id = lease.document_id
-        self._log = parts.store.scored_log(self._run_id)
+        self._view_id = lease.document_id
+        self._log = parts.store.scored_log(self._view_id)
+        self._live_due = float("-inf")
 
     async def attempt(self) -> None:
-        """Score what there is, and go on until the run is final or nothing has come for a while.
+        """Score what there is, and go on until the view is final or nothing has come for a while.
 
         Raises:
-            LeaseLost: another scorer has the run, or the run has ended.
+            LeaseLost: another scorer has the view, or the run has ended.
             Unavailable: the store or a peer stays away.
         """
         try:
-            await self._score_run()
+            await self._score_view()
         except (LeaseLost, Unavailable):
             raise
         except Unscorable as error:
@@ -122,33 +117,25 @@ class RunScoring:
         except DigestMismatch as error:
             await self._fail("rows-changed", str(error))
         except Exception as error:
-            logger.exception("scoring of %s failed unexpectedly", self._run_id)
+            logger.exception("scoring of %s failed unexpectedly", self._view_id)
             await self._try_later(error)
 
-    async def _score_run(self) -> None:
-        run = await self._parts.evaluations.get(f"/v1/evaluations/{self._run_id}")
+    async def _score_view(self) -> None:
+        view = await self._document()
+        run_id = run_of(view)
+        run = await self._parts.evaluations.get(f"/v1/evaluations/{run_id}")
         plan = read_plan(run)
-        rows = await self._row_files(plan.harness)
-        async with HarnessProcess.open(plan.harness.recipe, plan.harness.options, rows) as harness:
+        scoring = None if is_own(view) else Scoring.model_validate_json(view["scoring"])
+        async with self._parts.harness.open(plan.harness, scoring=scoring) as harness:
             check_task(plan, harness.facts)
-            progress = ScoringProgress(subject=RunSubject.of(run, plan), plan=plan, facts=harness.facts)
+            if scoring is not None:
+                plan = rescored(plan, filters=harness.facts.filters)
+            progress = ScoringProgress(
+                run_id=run_id, subject=RunSubject.of(run, plan), plan=plan, facts=harness.facts
+            )
             async for block in self._log.blocks():
                 progress.add(block.samples)
             await self._follow(progress, harness)
-
-    async def _row_files(self, inputs: HarnessInputs) -> RowFiles:
-        return RowFiles(
-            evaluation=await self._rows(inputs.evaluation),
-            evaluation_split=inputs.evaluation.split,
-            fewshot=await self._rows(inputs.fewshot) if inputs.fewshot else None,
-        )
-
-    async def _rows(self, snapshot: SnapshotReference) -> Path:
-        return await self._parts.datasets.download(
-            f"/v1/snapshots/{snapshot.snapshot_id}/content.parquet",
-            sha256=snapshot.digest,
-            directory=self._parts.settings.snapshot_cache,
-        )
 
     async def _follow(self, progress: ScoringProgress, harness: HarnessProcess) -> None:
         """Score blocks as they become known."""
@@ -174,15 +161,14 @@ class RunScoring:
             await wait_for(wakeup, seconds=settings.scoring_sweep_s)
 
     async def _document(self) -> Document:
-        scoring = await self._parts.store.scorings.get(self._run_id)
-        if scoring is None or not scoring["active"]:
-            raise LeaseLost(f"run {self._run_id} has ended")
-        return scoring
+        view = await self._parts.store.scorings.get(self._view_id)
+        if view is None or not view["active"]:
+            raise LeaseLost(f"the run of {self._view_id} has ended")
+        return view
 
     async def _score_block(self, progress: ScoringProgress, harness: HarnessProcess) -> None:
         number = progress.blocks
-        block = await self._parts.evaluations.get(f"/v1/evaluations/{self._run_id}/blocks/{number}")
-        records = read_records(block["samples"])
+        records = await self._records(progress.run_id, number)
         answered = [record for record in records if record.status == "ok"]
         scores = await harness.score([(record.index, record.answers()) for record in answered])
         by_index = {score.index: score for score in scores}
@@ -190,43 +176,46 @@ class RunScoring:
         await self._log.put(number, samples)
         progress.add(samples)
 
+    async def _records(self, run_id: str, number: int) -> list[SampleRecord]:
+        """A block of the sample log: from the run's own view where that has it, else from eval-svc."""
+        if run_id != self._view_id:
+            known = await self._parts.store.scored_log(run_id).block(number)
+            if known is not None:
+                return [sample.record for sample in known]
+        block = await self._parts.evaluations.get(f"/v1/evaluations/{run_id}/blocks/{number}")
+        return read_records(block["samples"])
+
     async def _report(self, progress: ScoringProgress, *, at_once: bool = False) -> None:
-        """Tell how far scoring is, and, once per interval or ``at_once``, the metrics so far."""
-        fields: dict[str, Any] = {"scored_blocks": progress.blocks, "attempts": 0}
-        now = time.monotonic()
-        if at_once or now - progress.reported_at >= self._parts.settings.live_interval_s:
-            progress.reported_at = now
-            progress.reported_blocks = progress.blocks
-            live = await asyncio.to_thread(progress.live, self._run_id)
-            fields["metrics"] = live.model_dump_json()
+        """Tell how far scoring is, once per interval or ``at_once``, with the metrics so far."""
+        began = time.monotonic()
+        if not at_once and began < self._live_due:
+            return
+        live = await asyncio.to_thread(progress.live)
+        spent = time.monotonic() - began
+        self._live_due = began + max(self._parts.settings.live_interval_s, spent / LIVE_SHARE)
+        fields = {"scored_blocks": progress.blocks, "attempts": 0, "metrics": live.model_dump_json()}
+        progress.reported_blocks = progress.blocks
         await self._lease.write(Change(set=fields, bump=False), guard=STILL_WANTED)
 
     async def _finish(
-        self, progress: ScoringProgress, harness: HarnessProcess, scoring: Mapping[str, Any]
+        self, progress: ScoringProgress, harness: HarnessProcess, view: Mapping[str, Any]
     ) -> None:
-        complete = progress.complete(blocks=scoring["final_blocks"], samples=scoring["expected_samples"])
+        complete = progress.complete(blocks=view["final_blocks"], samples=view["expected_samples"])
         aggregate = await harness.aggregate(complete.scores)
-        run = await self._parts.evaluations.get(f"/v1/evaluations/{self._run_id}")
-        runtime = await asyncio.to_thread(progress.tally.report, read_telemetry(run))
-        task = progress.plan.task.task
-        metrics = progress.counted(self._run_id).model_copy(
+        metrics = progress.counted().model_copy(
             update={
                 "state": ScoringState.FINAL,
                 "quality": aggregate.metrics,
                 "higher_is_better": aggregate.higher_is_better,
-                "sample_metrics": [f"{task}.{key}" for key in complete.numeric],
+                "sample_metrics": complete.sample_metrics(
+                    progress.plan.task.task, reported=aggregate.metrics
+                ),
                 "not_finite": aggregate.not_finite,
-                "runtime": runtime.metrics,
-                "runtime_details": runtime.details,
                 "finished_at": timestamp(),
             }
         )
-        event = RunScored(
-            run_id=self._run_id,
-            samples=metrics.samples_scored + metrics.samples_failed,
-            quality=metrics.quality,
-            runtime=metrics.runtime,
-        )
+        if is_own(view):
+            metrics = await self._with_runtime(metrics, progress)
         change = Change(
             set={
                 "state": ScoringState.FINAL.value,
@@ -234,14 +223,21 @@ class RunScoring:
                 "scored_blocks": progress.blocks,
                 "metrics": metrics.model_dump_json(),
             },
-            events=self._parts.events(event),
+            events=self._parts.events(_completed(view, metrics, progress.plan)),
         )
-        await self._lease.write(change, guard={**STILL_WANTED, "final_blocks": scoring["final_blocks"]})
-        logger.info("run %s is scored: %d samples", self._run_id, event.samples)
+        await self._lease.write(change, guard={**STILL_WANTED, "final_blocks": view["final_blocks"]})
+        logger.info("%s is scored: %d samples", self._view_id, metrics.samples_scored)
+
+    async def _with_runtime(self, metrics: RunMetrics, progress: ScoringProgress) -> RunMetrics:
+        run = await self._parts.evaluations.get(f"/v1/evaluations/{progress.run_id}")
+        runtime = await asyncio.to_thread(progress.tally.report, read_telemetry(run))
+        return metrics.model_copy(update={"runtime": runtime.metrics, "runtime_details": runtime.details})
 
     async def _fail(self, code: str, reason: str) -> None:
-        logger.warning("run %s cannot be scored: %s: %s", self._run_id, code, reason)
-        event = ScoringFailed(run_id=self._run_id, code=code, reason=reason)
+        """End the view as failed. Only the failure of a run's own view is the run's, and is told."""
+        logger.warning("%s cannot be scored: %s: %s", self._view_id, code, reason)
+        view = await self._document()
+        failed = ScoringFailed(run_id=self._view_id, code=code, reason=reason)
         change = Change(
             set={
                 "state": ScoringState.FAILED.value,
@@ -249,7 +245,7 @@ class RunScoring:
                 "failed_by": FailedBy.SCORING.value,
                 "error": {"code": code, "message": reason},
             },
-            events=self._parts.events(event),
+            events=self._parts.events(failed) if is_own(view) else (),
         )
         await self._lease.write(change, guard=STILL_WANTED)
 
@@ -259,6 +255,25 @@ class RunScoring:
         if attempts >= self._parts.settings.scoring_tries:
             await self._fail("scoring-kept-failing", f"{attempts} tries; the last: {error}")
             return
-        logger.warning("scoring of %s failed, try %d: %s", self._run_id, attempts, error)
+        logger.warning("scoring of %s failed, try %d: %s", self._view_id, attempts, error)
         change = Change(set={"attempts": attempts, "retry_at": time.time() + 2.0 ** (attempts - 1)})
         await self._lease.write(change, guard=STILL_WANTED)
+
+
+def _completed(view: Mapping[str, Any], metrics: RunMetrics, plan: RunPlan) -> Event:
+    samples = metrics.samples_scored + metrics.samples_failed
+    if is_own(view):
+        return RunScored(
+            run_id=metrics.run_id,
+            samples=samples,
+            quality=metrics.quality,
+            runtime=metrics.runtime,
+            canonical=plan.canonical,
+        )
+    return ScoringCompleted(
+        scoring_id=view["_id"],
+        run_id=metrics.run_id,
+        name=view["name"],
+        samples=samples,
+        quality=metrics.quality,
+    )

@@ -1,20 +1,25 @@
 """Comparison of two runs, item by item."""
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
 
-from pydantic import BaseModel
-
+from metrics_svc.domain.comparison_report import (
+    ComparedRun,
+    ComparisonReport,
+    Coverage,
+    Flips,
+    PairedItem,
+    QualityComparison,
+    RuntimeComparison,
+    WeakRule,
+)
 from metrics_svc.domain.pairing import ItemKey, Pair, Pairing, pair_items
 from metrics_svc.domain.runs import RunMetrics, RunSubject
 from metrics_svc.domain.runtime import HIGHER_IS_BETTER, RUNTIME_METRICS
 from metrics_svc.domain.statistics import is_binary, mcnemar_exact, paired_difference
 from metrics_svc.errors import NotComparable
-
-WEAK_RULE = "weak rule: difference within the baseline's stderr; it ignores the pairing and proves nothing"
-PAIRED_BY = "doc_hash,prompt_hash,target_hash"
 
 
 class Flip(StrEnum):
@@ -54,114 +59,6 @@ class Evidence:
     items: Sequence[Item]
 
 
-class ComparedRun(BaseModel):
-    """One side of a comparison."""
-
-    run_id: str
-    run_name: str
-    artifact_id: str
-    artifact_name: str
-    backend: str
-    samples_scored: int
-    samples_failed: int
-
-
-class Coverage(BaseModel):
-    """How many items the two runs share. ``fraction`` is of the larger run."""
-
-    paired: int
-    baseline_only: int
-    candidate_only: int
-    fraction: float
-    pairing: str = PAIRED_BY
-
-
-class Flips(BaseModel):
-    """Items by what became of them."""
-
-    gained: int
-    lost: int
-    both_right: int
-    both_wrong: int
-
-
-class WeakRule(BaseModel):
-    """The rule of thumb that compares a difference with one run's stderr. ``None`` where there is none."""
-
-    label: str = WEAK_RULE
-    stderr: float | None
-    within_stderr: bool | None
-
-
-class QualityComparison(BaseModel):
-    """One quality metric over the paired items.
-
-    Attributes:
-        baseline, candidate: means over the paired items.
-        baseline_run, candidate_run: the runs' own numbers, over all their samples.
-        difference: candidate minus baseline.
-        stderr: of the paired difference.
-        confidence_interval: 95 %, of the difference; see ``interval_method``.
-        n: pairs with a value on both sides.
-        changed: pairs whose values differ; ``changed_rate_upper`` bounds their rate (one-sided, 95 %, exact).
-        higher_is_better: ``None`` where the metric is not the mean of its per-sample values, so that their
-            direction is not known.
-        mcnemar_p: exact and two-sided; ``None`` unless every value is 0 or 1, like ``flips``.
-    """
-
-    metric: str
-    higher_is_better: bool | None
-    kind: Literal["binary", "continuous"]
-    n: int
-    baseline: float
-    candidate: float
-    baseline_run: float | None
-    candidate_run: float | None
-    difference: float
-    stderr: float | None
-    confidence_interval: tuple[float, float] | None
-    interval_method: str
-    changed: int
-    changed_rate_upper: float
-    flips: Flips | None
-    mcnemar_p: float | None
-    weak_rule: WeakRule
-
-
-class RuntimeComparison(BaseModel):
-    """One runtime metric. ``ratio`` is candidate / baseline; ``None``, with a note, where one is missing."""
-
-    metric: str
-    higher_is_better: bool
-    baseline: float | None
-    candidate: float | None
-    ratio: float | None
-    note: str | None = None
-
-
-class ComparisonReport(BaseModel):
-    """The result, without the items."""
-
-    baseline: ComparedRun
-    candidate: ComparedRun
-    coverage: Coverage
-    warnings: list[str]
-    quality: list[QualityComparison]
-    runtime: list[RuntimeComparison]
-
-
-class PairedItem(BaseModel):
-    """Where the two sides of a pair lie, and their values in the order of the comparison's metrics."""
-
-    doc_hash: str
-    baseline_block: int
-    baseline_position: int
-    baseline_values: list[float | None]
-    candidate_block: int
-    candidate_position: int
-    candidate_values: list[float | None]
-
-
 @dataclass(frozen=True, slots=True)
 class ComparisonOutcome:
     """A report and the pairs behind it, in the order of the baseline's documents."""
@@ -187,10 +84,15 @@ def compare(baseline: Evidence, candidate: Evidence) -> ComparisonOutcome:
         raise NotComparable("; ".join(("the runs share no item", *warnings)))
     metrics = [name for name in baseline.metrics.sample_metrics if name in candidate.metrics.sample_metrics]
     quality = []
+    values = _paired_values(baseline, candidate, pairing.pairs)
+    directions = _directions(metrics, baseline, candidate)
     for metric in metrics:
-        compared = _compare_metric(metric, baseline, candidate, pairing.pairs)
-        if compared is not None:
-            quality.append(compared)
+        if metric in values:  # else no pair has it on both sides
+            quality.append(
+                _compare_metric(
+                    metric, baseline, candidate, values=values[metric], direction=directions.get(metric)
+                )
+            )
     report = ComparisonReport(
         baseline=_side(baseline),
         candidate=_side(candidate),
@@ -204,7 +106,7 @@ def compare(baseline: Evidence, candidate: Evidence) -> ComparisonOutcome:
         quality=quality,
         runtime=[_compare_runtime(metric, baseline.metrics, candidate.metrics) for metric in RUNTIME_METRICS],
     )
-    names = [compared.metric for compared in quality]
+    names = {compared.metric: number for number, compared in enumerate(quality)}
     pairs = ((baseline.items[first], candidate.items[second]) for first, second in pairing.pairs)
     return ComparisonOutcome(
         report=report, items=[_paired_item(first, second, names) for first, second in pairs]
@@ -233,28 +135,46 @@ def _side(evidence: Evidence) -> ComparedRun:
         artifact_id=artifact.id,
         artifact_name=artifact.name,
         backend=artifact.backend,
+        canonical=evidence.metrics.canonical,
         samples_scored=evidence.metrics.samples_scored,
         samples_failed=evidence.metrics.samples_failed,
     )
 
 
-def _compare_metric(
-    metric: str, baseline: Evidence, candidate: Evidence, pairs: Sequence[Pair]
-) -> QualityComparison | None:
-    """``None`` where no pair has the metric on both sides."""
-    first: list[float] = []
-    second: list[float] = []
+@dataclass(frozen=True, slots=True)
+class _PairedValues:
+    """Values of one metric in the order of the pairs that have it on both sides."""
+
+    baseline: list[float]
+    candidate: list[float]
+
+
+def _paired_values(
+    baseline: Evidence, candidate: Evidence, pairs: Sequence[Pair]
+) -> dict[str, _PairedValues]:
+    """By metric. One pass over the items: a group has many tasks, and each item values for few of them."""
+    found: dict[str, _PairedValues] = {}
     for pair in pairs:
-        left = baseline.items[pair.baseline].values.get(metric)
-        right = candidate.items[pair.candidate].values.get(metric)
-        if left is not None and right is not None:
-            first.append(left)
-            second.append(right)
-    if not first:
-        return None
+        other = candidate.items[pair.candidate].values
+        for metric, value in baseline.items[pair.baseline].values.items():
+            if metric in other:
+                values = found.setdefault(metric, _PairedValues([], []))
+                values.baseline.append(value)
+                values.candidate.append(other[metric])
+    return found
+
+
+def _compare_metric(
+    metric: str,
+    baseline: Evidence,
+    candidate: Evidence,
+    *,
+    values: _PairedValues,
+    direction: bool | None,
+) -> QualityComparison:
+    first, second = values.baseline, values.candidate
     difference = paired_difference(first, second)
     binary = is_binary(first) and is_binary(second)
-    direction = _direction(metric, baseline, candidate)
     flips = _flips(first, second, higher_is_better=direction) if binary and direction is not None else None
     return QualityComparison(
         metric=metric,
@@ -277,14 +197,31 @@ def _compare_metric(
     )
 
 
-def _direction(metric: str, baseline: Evidence, candidate: Evidence) -> bool | None:
-    """Direction of the per-sample values: known only where the metric is their mean."""
-    for side in (baseline, candidate):
-        values = [item.values[metric] for item in side.items if metric in item.values]
-        reported = side.metrics.quality.get(metric)
-        if reported is None or abs(reported - sum(values) / len(values)) > 1e-6 * max(1.0, abs(reported)):
-            return None
-    return baseline.metrics.higher_is_better.get(metric)
+def _directions(metrics: Sequence[str], baseline: Evidence, candidate: Evidence) -> dict[str, bool]:
+    """Direction of the per-sample values: known only where the metric is their mean on both sides."""
+    means = (_is_mean(baseline), _is_mean(candidate))
+    return {
+        metric: direction
+        for metric in metrics
+        if all(metric in side for side in means)
+        and (direction := baseline.metrics.higher_is_better.get(metric)) is not None
+    }
+
+
+def _is_mean(side: Evidence) -> set[str]:
+    """The metrics of a run that are the means of its per-sample values."""
+    sums: dict[str, float] = defaultdict(float)
+    counts: Counter[str] = Counter()
+    for item in side.items:
+        for metric, value in item.values.items():
+            sums[metric] += value
+            counts[metric] += 1
+    return {
+        metric
+        for metric, total in sums.items()
+        if (reported := side.metrics.quality.get(metric)) is not None
+        and abs(reported - total / counts[metric]) <= 1e-6 * max(1.0, abs(reported))
+    }
 
 
 def _flips(first: Sequence[float], second: Sequence[float], *, higher_is_better: bool) -> Flips:
@@ -357,13 +294,17 @@ def _warnings(baseline: Evidence, candidate: Evidence, pairing: Pairing) -> list
     return warnings
 
 
-def _paired_item(baseline: Item, candidate: Item, metrics: Sequence[str]) -> PairedItem:
+def _paired_item(baseline: Item, candidate: Item, numbers: Mapping[str, int]) -> PairedItem:
     return PairedItem(
         doc_hash=baseline.key.doc_hash,
         baseline_block=baseline.block,
         baseline_position=baseline.position,
-        baseline_values=[baseline.values.get(name) for name in metrics],
+        baseline_values=_numbered(baseline.values, numbers),
         candidate_block=candidate.block,
         candidate_position=candidate.position,
-        candidate_values=[candidate.values.get(name) for name in metrics],
+        candidate_values=_numbered(candidate.values, numbers),
     )
+
+
+def _numbered(values: Mapping[str, float], numbers: Mapping[str, int]) -> dict[int, float]:
+    return {numbers[name]: value for name, value in values.items() if name in numbers}

@@ -7,11 +7,15 @@ from typing import NamedTuple
 
 
 class ItemKey(NamedTuple):
-    """Content of an item: sha256 of its document, of its rendered prompt and of its target."""
+    """Content of an item: sha256 of its document, of its rendered prompt and of its target; and its task.
+
+    The same question may be in two tasks of a group, where it counts for each.
+    """
 
     doc_hash: str
     prompt_hash: str
     target_hash: str
+    task: str = ""
 
 
 class Pair(NamedTuple):

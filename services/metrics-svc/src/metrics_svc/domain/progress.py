@@ -1,17 +1,15 @@
 """What was scored of a run so far, and the numbers that it gives."""
 
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+
 from assay_harness.results import DocumentScore, TaskFacts
-from metrics_svc.domain.runs import (
-    CompleteScores,
-    FailurePolicy,
-    RunMetrics,
-    RunPlan,
-    RunSubject,
-    ScoringState,
-    complete_scores,
-)
+from metrics_svc.domain.plans import FailurePolicy, RunPlan
+from metrics_svc.domain.runs import MemberCounts, RunMetrics, RunSubject, ScoringState
 from metrics_svc.domain.runtime import RuntimeTally
 from metrics_svc.domain.samples import SampleRecord, ScoredSample
+from metrics_svc.domain.values import CompleteScores, complete_scores
 from metrics_svc.errors import Unscorable
 
 
@@ -19,22 +17,25 @@ class ScoringProgress:
     """What was scored so far in one attempt, including what earlier attempts stored.
 
     Attributes:
+        run_id: the run.
         blocks: blocks taken in, from number 0 on.
         tally: times of all requests.
-        reported_at: when the live metrics were last written, on the monotonic clock.
-        reported_blocks: how many blocks they covered.
+        reported_blocks: how many blocks the live metrics that were last written covered.
     """
 
-    def __init__(self, *, subject: RunSubject, plan: RunPlan, facts: TaskFacts) -> None:
+    def __init__(self, *, run_id: str, subject: RunSubject, plan: RunPlan, facts: TaskFacts) -> None:
+        self.run_id = run_id
         self.plan = plan
         self.tally = RuntimeTally()
         self.blocks = 0
-        self.reported_at = float("-inf")
         self.reported_blocks = 0
         self._subject = subject
-        self._directions = facts.higher_is_better
+        self._facts = facts
         self._scores: dict[int, DocumentScore] = {}
-        self._failed: set[int] = set()
+        self._failed: dict[int, str] = {}
+        self._scored_of: Counter[str] = Counter()
+        self._failed_of: Counter[str] = Counter()
+        self._sums: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
 
     def add(self, samples: list[ScoredSample]) -> None:
         """Take in the next block.
@@ -44,13 +45,18 @@ class ScoringProgress:
         """
         records: list[SampleRecord] = []
         for sample in samples:
-            index = sample.record.index
+            index, task = sample.record.index, sample.record.task or self.plan.task.task
             if index in self._scores or index in self._failed:
                 raise Unscorable("repeated-sample", f"document {index} is in the sample log twice")
             if sample.score is None:
-                self._failed.add(index)
+                self._failed[index] = task
+                self._failed_of[task] += 1
             else:
-                self._scores[index] = sample.score
+                self._scores[index] = replace(sample.score, task=task)
+                self._scored_of[task] += 1
+                sums = self._sums[task]
+                for key, value in sample.score.numbers.items():
+                    sums[key] += value
             records.append(sample.record)
         self.tally.add(records)
         self.blocks += 1
@@ -72,43 +78,69 @@ class ScoringProgress:
             self._scores,
             self._failed,
             policy=self.plan.options.on_failure,
-            higher_is_better=self._directions,
+            higher_is_better=self._facts.higher_is_better,
         )
 
-    def counted(self, run_id: str) -> RunMetrics:
+    def counted(self) -> RunMetrics:
         """Counts and subject, without any metric."""
         return RunMetrics(
-            run_id=run_id,
+            run_id=self.run_id,
             state=ScoringState.SCORING,
+            canonical=self.plan.canonical,
+            deviations=self.plan.deviations,
             samples_scored=len(self._scores),
             samples_failed=len(self._failed),
             failure_policy=self.plan.options.on_failure,
+            members=[
+                MemberCounts(
+                    task=member.task,
+                    samples_scored=self._scored_of[member.task],
+                    samples_failed=self._failed_of[member.task],
+                    samples_expected=member.stop - member.start,
+                )
+                for member in self._facts.members
+            ],
             subject=self._subject,
         )
 
-    def live(self, run_id: str) -> RunMetrics:
-        """Metrics of the samples so far: means of the per-sample numbers, and runtime metrics."""
-        task = self.plan.task.task
-        sums: dict[str, float] = {}
-        for score in self._scores.values():
-            for key, value in score.numbers.items():
-                sums[f"{task}.{key}"] = sums.get(f"{task}.{key}", 0.0) + value
-        counted = len(self._scores)
-        if self.plan.options.on_failure is FailurePolicy.SCORE_ZERO:
-            counted += len(self._failed)
+    def live(self) -> RunMetrics:
+        """Metrics of the samples so far: means of the per-sample numbers, and runtime metrics.
+
+        Of a group, the mean of a metric that several tasks have is that over all their samples.
+        """
+        quality: dict[str, float] = {}
+        sums: dict[str, float] = defaultdict(float)
+        counts: Counter[str] = Counter()
+        for task, totals in self._sums.items():
+            counted = self._counted_of(task)
+            for key, total in totals.items():
+                quality[f"{task}.{key}"] = total / counted
+                sums[key] += total
+                counts[key] += counted
+        if self._facts.members:
+            group = self.plan.task.task
+            for key, total in sums.items():
+                quality[f"{group}.{key}"] = total / counts[key]
         runtime = self.tally.report()
-        directions = {name: self._directions.get(_metric_of(name, task)) for name in sums}
-        return self.counted(run_id).model_copy(
+        return self.counted().model_copy(
             update={
-                "quality": {name: total / counted for name, total in sums.items()},
-                "higher_is_better": {name: up for name, up in directions.items() if up is not None},
-                "sample_metrics": list(sums),
+                "quality": quality,
+                "higher_is_better": self._directions(quality),
+                "sample_metrics": list(quality),
                 "runtime": runtime.metrics,
                 "runtime_details": runtime.details,
             }
         )
 
+    def _counted_of(self, task: str) -> int:
+        failed = self._failed_of[task] if self.plan.options.on_failure is FailurePolicy.SCORE_ZERO else 0
+        return self._scored_of[task] + failed
 
-def _metric_of(name: str, task: str) -> str:
-    """``acc`` of ``sciq.acc,none``."""
-    return name.removeprefix(f"{task}.").rpartition(",")[0]
+    def _directions(self, names: Iterable[str]) -> dict[str, bool]:
+        """Whether higher is better, by ``<task>.<metric>,<filter>``, where that is known."""
+        found: dict[str, bool] = {}
+        for name in names:
+            for metric, up in self._facts.higher_is_better.items():
+                if name.rpartition(",")[0].endswith(f".{metric}"):
+                    found[name] = up
+        return found

@@ -77,9 +77,13 @@ class RequestRecord(_Record):
 
 
 class SampleRecord(_Record):
-    """One evaluated document. ``index`` is its row in the evaluation rows, from 0."""
+    """One evaluated document. ``index`` is its row in the evaluation rows, from 0.
+
+    ``task`` is the task that it belongs to; empty in what was recorded before runs could be of a group.
+    """
 
     index: int
+    task: str = ""
     doc_hash: str
     prompt_hash: str
     target_hash: str
@@ -88,10 +92,9 @@ class SampleRecord(_Record):
     error: JsonValue = None
     requests: list[RequestRecord]
 
-    @property
-    def key(self) -> ItemKey:
-        """What pairs this sample with the same one of another run."""
-        return ItemKey(self.doc_hash, self.prompt_hash, self.target_hash)
+    def key(self, *, task: str) -> ItemKey:
+        """What pairs this sample with the same one of another run; ``task`` is what the run is of."""
+        return ItemKey(self.doc_hash, self.prompt_hash, self.target_hash, self.task or task)
 
     def answers(self) -> list[Response]:
         """The responses in the order of the requests; raises ``Unscorable`` where one is missing."""

@@ -1,6 +1,12 @@
-"""What events do to the scoring of a run: pure decisions over its document.
+"""Scored views of runs, and what events do to them: pure decisions over their documents.
 
-The document of a run has these fields.
+A view is one way to score the samples of a run. Every run has its own, with the task's filters and metrics,
+under the run's id; it follows the run while that goes on. Others are asked for once it is final.
+
+The document of a view has these fields.
+
+- ``run_id``, ``scoring`` (``Scoring`` as JSON text), ``name``, ``created_at``, ``created_by``: of a view that
+  was asked for; a run's own view has none of them.
 
 - ``state``: a ``ScoringState``; ``active``: whether a scorer should look at it.
 - ``known_blocks``: blocks that are known to be in the sample log, which is numbered without gaps.
@@ -9,14 +15,17 @@ The document of a run has these fields.
 - ``run_event``: identifier and time (s since the epoch) of the newest event about the run's life.
 - ``failed_by``: ``run`` or ``scoring`` when ``state`` is ``failed``; ``error``: why.
 - ``attempts``, ``retry_at``: unexpected failures in a row, and when to try again (s since the epoch).
-- ``metrics``: ``RunMetrics`` as JSON text.
+- ``metrics``: ``RunMetrics`` as JSON text; without runtime metrics but in a run's own view.
 """
 
+import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from assay_harness.spec import Scoring
 from metrics_svc.domain.runs import ScoringState
 
 Fields = dict[str, Any]
@@ -56,13 +65,59 @@ def new_scoring(run_id: str) -> Fields:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class ViewRequest:
+    """A view as somebody asked for it. The same scoring of the same run is the same view."""
+
+    run_id: str
+    scoring: Scoring
+    name: str | None
+    client: str
+
+    @property
+    def view_id(self) -> str:
+        """Made from run and scoring, so that asking twice cannot make two."""
+        content = f"{self.run_id}:{self.scoring.model_dump_json()}"
+        return f"scr_{hashlib.sha256(content.encode()).hexdigest()[:26]}"
+
+
+def new_view(request: ViewRequest, *, own: Mapping[str, Any], sort_key: str, created_at: str) -> Fields:
+    """The document of a view of a run whose ``own`` view is final, so that its sample log is complete."""
+    return new_scoring(request.view_id) | {
+        "sort_key": sort_key,
+        "run_id": request.run_id,
+        "scoring": request.scoring.model_dump_json(),
+        "name": request.name or request.view_id,
+        "created_at": created_at,
+        "created_by": request.client,
+        "known_blocks": own["final_blocks"],
+        "final_blocks": own["final_blocks"],
+        "expected_samples": own["expected_samples"],
+    }
+
+
+def run_of(view: Mapping[str, Any]) -> str:
+    """The run whose samples the view scores."""
+    return str(view.get("run_id") or view["_id"])
+
+
+def is_own(view: Mapping[str, Any]) -> bool:
+    """Whether it is the run's own view."""
+    return view.get("run_id") is None
+
+
+def after_request(view: Mapping[str, Any]) -> Fields | None:
+    """Fields to set when a view is asked for again: one that had failed is tried again."""
+    return reopened() if view["state"] == ScoringState.FAILED else None
+
+
 def after_block(scoring: Mapping[str, Any], *, block: int, when: Occurrence) -> Fields | None:
     """Fields to set when block number ``block`` was appended; ``None`` where that changes nothing."""
     if scoring["state"] == ScoringState.FINAL or block < scoring["known_blocks"]:
         return None
     fields: Fields = {"known_blocks": block + 1}
     if scoring["failed_by"] == FailedBy.RUN and _is_newer(scoring, when):
-        fields |= _reopened()  # the run was resumed
+        fields |= reopened()  # the run was resumed
     return fields
 
 
@@ -75,7 +130,7 @@ def after_responses(
     """
     if scoring["state"] == ScoringState.FINAL or not _is_newer(scoring, when):
         return None
-    return _reopened() | {
+    return reopened() | {
         "known_blocks": max(blocks, scoring["known_blocks"]),
         "final_blocks": blocks,
         "expected_samples": samples,
@@ -109,7 +164,8 @@ def has_work(scoring: Mapping[str, Any], *, now: float) -> bool:
     return scoring["final_blocks"] is not None or scoring["known_blocks"] > scoring["scored_blocks"]
 
 
-def _reopened() -> Fields:
+def reopened() -> Fields:
+    """Fields of a view that is to be worked on again."""
     return {
         "state": ScoringState.SCORING.value,
         "active": True,

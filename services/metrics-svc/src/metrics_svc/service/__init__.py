@@ -4,11 +4,13 @@ from dataclasses import dataclass
 
 from metrics_svc.service.comparisons import ComparisonService
 from metrics_svc.service.runs import RunService
+from metrics_svc.service.scorings import ScoringService
 
 
 @dataclass(frozen=True, slots=True)
 class MetricsService:
-    """The two halves of the service."""
+    """The parts of the service."""
 
     runs: RunService
+    scorings: ScoringService
     comparisons: ComparisonService

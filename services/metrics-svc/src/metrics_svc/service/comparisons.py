@@ -12,19 +12,14 @@ from assay_chassis.identifiers import new_id
 from assay_chassis.outbox import EventWriter
 from assay_chassis.store import Document, DuplicateKey
 from assay_contracts.metrics_events import ComparisonCreated
-from metrics_svc.domain.comparison import (
-    ComparisonReport,
-    Evidence,
-    Flip,
-    Item,
-    PairedItem,
-    compare,
-    flip_of,
-)
+from metrics_svc.domain.comparison import Evidence, Flip, Item, compare, flip_of
+from metrics_svc.domain.comparison_report import ComparisonReport, PairedItem
 from metrics_svc.domain.runs import ScoringState, now
 from metrics_svc.domain.samples import ScoredSample
+from metrics_svc.domain.values import SampleNumbers
 from metrics_svc.errors import InvalidFilter, RunNotFinal, UnknownComparison
-from metrics_svc.service.runs import RunService, choose_metric, values_of
+from metrics_svc.service.runs import RunService
+from metrics_svc.service.samples import choose_metric
 from metrics_svc.store import MetricsStore
 
 COMPARABLE_STATES = ("Scoring", "Succeeded")
@@ -146,12 +141,15 @@ class ComparisonService:
             )
             raise RunNotFinal(message, faults=[Fault(message, field=field)])
         assert metrics.subject is not None
+        task, numbers = metrics.subject.task, SampleNumbers(metrics)
         items: list[Item] = []
         async for block in self._store.scored_log(run_id).blocks():
             for position, sample in enumerate(block.samples):
-                values = values_of(sample, metrics)
-                if values or not sample.failed:  # an excluded sample is no evidence
-                    items.append(_evidence_item(sample, values, block=block.number, position=position))
+                values = numbers.of(sample)
+                if not values and sample.failed:
+                    continue  # an excluded sample is no evidence
+                key, index = sample.record.key(task=task), sample.record.index
+                items.append(Item(key=key, index=index, block=block.number, position=position, values=values))
         items.sort(key=lambda item: item.index)
         return Evidence(metrics=metrics, subject=metrics.subject, items=items)
 
@@ -244,14 +242,16 @@ class _Selection:
 
     def flip(self, item: PairedItem) -> Flip | None:
         """What became of the item; ``None`` where that cannot be said."""
-        baseline = item.baseline_values[self.position]
-        candidate = item.candidate_values[self.position]
+        baseline = item.baseline_values.get(self.position)
+        candidate = item.candidate_values.get(self.position)
         if baseline is None or candidate is None or self.higher_is_better is None:
             return None
         return flip_of(baseline, candidate, higher_is_better=self.higher_is_better)
 
     def matches(self, item: PairedItem) -> bool:
-        """Whether the item is wanted."""
+        """Whether the item has the metric, and the wanted flip."""
+        if self.position not in item.baseline_values and self.position not in item.candidate_values:
+            return False
         return self.wanted is None or self.flip(item) is self.wanted
 
 
@@ -275,8 +275,8 @@ class _Samples:
             doc_hash=item.doc_hash,
             prompt=requests[0].prompt if requests else None,
             target=baseline.record.target,
-            baseline=_side(baseline, item.baseline_values[selection.position]),
-            candidate=_side(candidate, item.candidate_values[selection.position]),
+            baseline=_side(baseline, item.baseline_values.get(selection.position)),
+            candidate=_side(candidate, item.candidate_values.get(selection.position)),
         )
 
     async def _sample(self, run_id: str, block: int, position: int) -> ScoredSample:
@@ -295,16 +295,6 @@ def _side(sample: ScoredSample, value: float | None) -> ComparedSample:
         value=value,
         response=sample.response_text(),
         filtered=sample.filtered(),
-    )
-
-
-def _evidence_item(sample: ScoredSample, values: dict[str, float], *, block: int, position: int) -> Item:
-    return Item(
-        key=sample.record.key,
-        index=sample.record.index,
-        block=block,
-        position=position,
-        values=values,
     )
 
 

@@ -1,74 +1,28 @@
-"""Metrics and scored samples of runs, and what the events about runs change."""
+"""Runs as metrics-svc knows them: their metrics, and what the events about them change."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
-
-from pydantic import BaseModel, JsonValue
 
 from assay_chassis.errors import Fault, NotFound
 from assay_chassis.leased_work import Wakeup
 from assay_chassis.service_client import ServiceClient
 from assay_chassis.store import Change, Document, DuplicateKey
 from assay_contracts.eval_events import RunCancelled, RunFailed, RunResponded, SamplesCompleted
-from metrics_svc.domain.runs import (
-    FailurePolicy,
-    RunMetrics,
-    ScoringError,
-    ScoringState,
-    correctness,
-    sample_values,
-)
-from metrics_svc.domain.samples import ScoredSample
+from metrics_svc.domain.runs import RunMetrics, ScoringError, ScoringState
 from metrics_svc.domain.scoring import (
     Fields,
     Occurrence,
     after_block,
     after_end,
     after_responses,
+    is_own,
     new_scoring,
+    run_of,
 )
-from metrics_svc.errors import InvalidFilter, UnknownMetric, UnknownRun
+from metrics_svc.errors import UnknownRun
+from metrics_svc.service.samples import SampleFilter, SamplePage, list_samples
 from metrics_svc.store import MetricsStore
-
-
-class SampleItem(BaseModel):
-    """One scored sample.
-
-    Attributes:
-        values: numbers by ``<task>.<metric>,<filter>``, as they enter the run's metrics.
-        filtered: by filter, what it made of the response.
-        response: the text, or the most probable of the given continuations; ``None`` where the sample failed.
-    """
-
-    index: int
-    doc_hash: str
-    prompt_hash: str
-    target_hash: str
-    status: str
-    error: JsonValue
-    prompt: str | None
-    target: str
-    response: str | None
-    values: dict[str, float]
-    filtered: dict[str, JsonValue]
-
-
-@dataclass(frozen=True, slots=True)
-class SamplePage:
-    """Part of a run's samples, in the order in which they were finished."""
-
-    items: list[SampleItem]
-    next_cursor: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class SampleFilter:
-    """Which samples to list: all; those with ``metric``; those right or wrong by it."""
-
-    metric: str | None = None
-    correct: bool | None = None
 
 
 class RunService:
@@ -125,7 +79,7 @@ class RunService:
             Unavailable: nothing is known here yet, and eval-svc does not answer.
         """
         scoring = await self._store.scorings.get(run_id)
-        if scoring is None:
+        if scoring is None or not is_own(scoring):
             await self.run(run_id)
             return RunMetrics(run_id=run_id, state=ScoringState.SCORING)
         return metrics_of(scoring)
@@ -155,32 +109,18 @@ class RunService:
 
         Raises:
             UnknownRun: there is no such run.
-            UnknownMetric: the run has no such metric with a value per sample.
-            InvalidFilter: the cursor is not one of this list's, or the metric knows no right and wrong.
+            UnknownMetric, InvalidFilter: see ``list_samples``.
         """
         metrics = await self.metrics(run_id)
-        metric = choose_metric(wanted.metric, metrics.sample_metrics, needed=wanted.correct is not None)
-        matches = _matcher(metrics, metric=metric, correct=wanted.correct)
-        start, skip = _read_cursor(cursor)
-        items: list[SampleItem] = []
-        async for block in self._store.scored_log(run_id).blocks(start=start):
-            for position, sample in enumerate(block.samples):
-                if block.number == start and position < skip:
-                    continue
-                values = values_of(sample, metrics)
-                if not matches(values):
-                    continue
-                if len(items) == limit:
-                    return SamplePage(items=items, next_cursor=f"{block.number}:{position}")
-                items.append(_item(sample, values))
-        return SamplePage(items=items, next_cursor=None)
+        log = self._store.scored_log(run_id)
+        return await list_samples(log, metrics, wanted=wanted, cursor=cursor, limit=limit)
 
 
 def metrics_of(scoring: Mapping[str, Any]) -> RunMetrics:
-    """The metrics in a run's document."""
+    """The metrics in a view's document."""
     stored = scoring["metrics"]
     metrics = (
-        RunMetrics(run_id=scoring["_id"], state=ScoringState.SCORING)
+        RunMetrics(run_id=run_of(scoring), state=ScoringState.SCORING)
         if stored is None
         else RunMetrics.model_validate_json(stored)
     )
@@ -192,81 +132,3 @@ def metrics_of(scoring: Mapping[str, Any]) -> RunMetrics:
             "error": error and ScoringError.model_validate(error),
         }
     )
-
-
-def values_of(sample: ScoredSample, metrics: RunMetrics) -> dict[str, float]:
-    """The numbers of a sample of the run that ``metrics`` is of."""
-    if metrics.subject is None:
-        return {}
-    task = metrics.subject.task
-    return sample_values(
-        sample,
-        task=task,
-        policy=metrics.failure_policy or FailurePolicy.EXCLUDE,
-        numeric=[name.removeprefix(f"{task}.") for name in metrics.sample_metrics],
-    )
-
-
-def choose_metric(metric: str | None, known: list[str], *, needed: bool) -> str | None:
-    """The metric to filter by: the one named, or the only one there is.
-
-    Raises:
-        UnknownMetric: there is none of this name, or one is needed and several could be meant.
-    """
-    names = ", ".join(known) or "none"
-    if metric is not None and metric not in known:
-        message = f"there is no metric {metric!r} with a value per sample; there are: {names}"
-        raise UnknownMetric(message, faults=[Fault(message, field="metric")])
-    if metric is None and needed:
-        if len(known) != 1:
-            message = f"name the metric to filter by; there are: {names}"
-            raise UnknownMetric(message, faults=[Fault(message, field="metric")])
-        return known[0]
-    return metric
-
-
-def _matcher(
-    metrics: RunMetrics, *, metric: str | None, correct: bool | None
-) -> Callable[[Mapping[str, float]], bool]:
-    if metric is None:
-        return lambda values: True
-    if correct is None:
-        return lambda values: metric in values
-    higher_is_better = metrics.higher_is_better.get(metric)
-    if higher_is_better is None:
-        message = f"whether a higher {metric} is better is not known, so no sample is right or wrong by it"
-        raise InvalidFilter(message, faults=[Fault(message, field="correct")])
-    wanted = "right" if correct else "wrong"
-
-    def matches(values: Mapping[str, float]) -> bool:
-        value = values.get(metric)
-        return value is not None and correctness(value, higher_is_better=higher_is_better) == wanted
-
-    return matches
-
-
-def _item(sample: ScoredSample, values: dict[str, float]) -> SampleItem:
-    record = sample.record
-    return SampleItem(
-        index=record.index,
-        doc_hash=record.doc_hash,
-        prompt_hash=record.prompt_hash,
-        target_hash=record.target_hash,
-        status=record.status,
-        error=record.error,
-        prompt=record.requests[0].prompt if record.requests else None,
-        target=record.target,
-        response=sample.response_text(),
-        values=values,
-        filtered=sample.filtered(),
-    )
-
-
-def _read_cursor(cursor: str | None) -> tuple[int, int]:
-    if cursor is None:
-        return 0, 0
-    block, separator, position = cursor.partition(":")
-    if not (separator and block.isascii() and block.isdigit() and position.isascii() and position.isdigit()):
-        message = "this cursor is not one that the list gave; start again without it"
-        raise InvalidFilter(message, faults=[Fault(message, field="cursor")])
-    return int(block), int(position)
