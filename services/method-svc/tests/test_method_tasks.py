@@ -61,6 +61,8 @@ async def test_where_nothing_matches_the_nearest_names_are_suggested(api: Any) -
     page = await api.get("/v1/tasks", query="gsm8kk")
     assert page["items"] == []
     assert page["suggestions"][0] == "gsm8k"
+    page = await api.get("/v1/tasks", query="gsm8k", status="multimodal")
+    assert (page["items"], page["suggestions"]) == ([], [])
     _, detail = await api.refused("/v1/tasks/gsm8kk", status=404)
     assert "'gsm8kk'" in detail
     assert "gsm8k," in detail

@@ -36,6 +36,13 @@ class RecipeChoices:
         list[str] | None,
         typer.Option(help=r"Text that ends the answer; \n is a line end. Repeatable.", show_default=False),
     ] = None
+    target_delimiter: Annotated[
+        str | None,
+        typer.Option(help="Between question and answer of an example.", show_default="a space"),
+    ] = None
+    fewshot_delimiter: Annotated[
+        str | None, typer.Option(help="Between examples.", show_default="an empty line")
+    ] = None
 
     @property
     def given(self) -> dict[str, Any]:
@@ -46,8 +53,9 @@ class RecipeChoices:
                 "expected_output_field": self.expected_output_field,
                 "prompt_template": self._template(),
                 "max_tokens": self.max_tokens,
-                # A shell makes it hard to give a line end, the most common stop of all.
-                "stop": [text.replace("\\n", "\n") for text in self.stop] if self.stop else None,
+                "stop": [_with_line_ends(text) for text in self.stop] if self.stop else None,
+                "target_delimiter": _with_line_ends(self.target_delimiter),
+                "fewshot_delimiter": _with_line_ends(self.fewshot_delimiter),
             }
         )
 
@@ -77,3 +85,8 @@ class RecipeChoices:
             return file.read_text(encoding="utf-8").removesuffix("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise RequestRefused(f"{file} cannot be read: {error}") from error
+
+
+def _with_line_ends(text: str | None) -> str | None:
+    r"""The text with ``\n`` as a line end: a shell makes it hard to give one."""
+    return None if text is None else text.replace("\\n", "\n")

@@ -39,7 +39,8 @@ def search(
     text = " ".join(query or ())
     with connected(session) as client:
         page = client.tasks.search(text, statuses=status or (), limit=limit)
-    session.show(page, lambda: task_report(page, query=text))
+    sought = f"{text!r}" + (f" with status {' or '.join(status)}" if status else "")
+    session.show(page, lambda: task_report(page, sought=sought))
 
 
 @app.command("show", epilog=examples("assay task show gsm8k", "assay task show mmlu"))

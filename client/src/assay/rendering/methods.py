@@ -13,6 +13,7 @@ from assay.rendering.text import (
     MISSING,
     Heading,
     clean,
+    counted,
     fields,
     moment,
     one_line,
@@ -42,11 +43,11 @@ def template_list(templates: Iterable[Template]) -> RenderableType:
     return Group(*parts)
 
 
-def task_report(page: TaskPage, *, query: str) -> RenderableType:
+def task_report(page: TaskPage, *, sought: str) -> RenderableType:
     """Tasks that were found; where there are none, the names that may have been meant."""
     if not page.items:
         nearest = f" Nearest names: {', '.join(page.suggestions)}" if page.suggestions else ""
-        return Text(clean(f"nothing matches {query!r}.{nearest}"))
+        return Text(clean(f"nothing matches {sought}.{nearest}"))
     rows = (
         (
             task.name,
@@ -178,7 +179,8 @@ def form_card(form: Form) -> RenderableType:
 
 
 def _form_fields(form: Form) -> Table:
-    reasons = {guess.field: guess.reason for guess in form.guesses}
+    reasons = {"recipe.task": "as you named it"} if form.task is not None else {}
+    reasons |= {guess.field: guess.reason for guess in form.guesses}
     recipe = form.defaults.get("recipe") or {}
     rows = []
     for one in form.ui.fields:
@@ -257,4 +259,4 @@ def _fewshot(preview: Preview) -> str:
         "task": "the task's own definition",
     }
     where = "; ".join(named) or other.get(preview.fewshot_source, preview.fewshot_source)
-    return f"{preview.num_fewshot} examples from {where}"
+    return f"{counted(preview.num_fewshot, 'example')} from {where}"

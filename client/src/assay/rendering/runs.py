@@ -14,6 +14,7 @@ from assay.rendering.text import (
     Heading,
     clean,
     compact,
+    counted,
     fields,
     last_line,
     moment,
@@ -88,7 +89,7 @@ def _fewshot(plan: Plan) -> str:
         "task": "the task's own definition",
     }
     where = _named(plan.fewshot) if plan.fewshot else other.get(plan.fewshot_source, plan.fewshot_source)
-    return f"{count} examples from {where}"
+    return f"{counted(count, 'example')} from {where}"
 
 
 def _named(rows: Mapping[str, Any] | None) -> str:

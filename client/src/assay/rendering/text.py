@@ -125,6 +125,11 @@ def size(count: int) -> str:
     return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things: ``1 row``, ``2 rows``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def moment(timestamp: str | None) -> str:
     """An RFC 3339 time to the second."""
     if timestamp is None:

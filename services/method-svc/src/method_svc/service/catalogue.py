@@ -62,7 +62,7 @@ class TaskCatalogue:
     async def search(self, *, query: str, limit: int, statuses: Collection[TaskStatus]) -> TaskMatches:
         """Tasks, groups and tags whose name, tags or groups hold every word of ``query``; closest first.
 
-        With ``statuses`` only those that have one of them. Where nothing is found, the nearest names are.
+        With ``statuses`` only those that have one of them. Where no name matches, the nearest ones are told.
         """
         return await asyncio.to_thread(self._search, self._index.get(), query, limit, frozenset(statuses))
 
@@ -74,7 +74,9 @@ class TaskCatalogue:
         else:
             found = index.search(query, len(index) if statuses else limit)
             items = [entry for entry in found if not statuses or entry.status in statuses][:limit]
-        return TaskMatches(items=items, suggestions=[] if items else index.nearest(query))
+        # Names of another status are no misspelling of what was looked for.
+        misspelt = not items and not (statuses and index.search(query, 1))
+        return TaskMatches(items=items, suggestions=index.nearest(query) if misspelt else [])
 
     async def get(self, name: str) -> IndexEntry:
         """One entry; raises TaskNotFound with the nearest names."""
