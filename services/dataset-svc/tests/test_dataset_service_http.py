@@ -237,7 +237,8 @@ async def test_broken_json_at_line_17_changes_nothing(client: httpx.AsyncClient)
     ("headers", "query", "field"),
     [
         ({"content-type": "multipart/form-data; boundary=x"}, {}, "content-type"),
-        ({"content-encoding": "gzip"}, {}, "content-encoding"),
+        ({"content-encoding": "br"}, {}, "content-encoding"),
+        ({"content-encoding": "gzip"}, {"filename": "x.jsonl.zst"}, "content-encoding"),
         ({}, {"split": "no/slash"}, "split"),
         ({}, {"filename": "x" * 300}, "filename"),
     ],

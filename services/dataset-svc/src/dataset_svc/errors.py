@@ -1,8 +1,13 @@
 """What dataset-svc refuses."""
 
-from collections.abc import Sequence
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from assay_chassis.errors import Conflict, Fault, InvalidRequest, NotFound, ServiceError, TooLarge
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class DatasetNotFound(NotFound):
@@ -50,8 +55,61 @@ class InvalidUpload(InvalidRequest):
         super().__init__(f"{count}{place}{first.message}. Nothing was changed.", faults=faults)
 
 
+class BrokenArchive(InvalidRequest):
+    """The upload is not the compressed file that it is said to be, or not all of it. Nothing was changed."""
+
+    slug = "broken-archive"
+    title = "The compressed file cannot be read"
+
+    def __init__(self, compression: str, *, reason: str) -> None:
+        message = f"the file cannot be decompressed as {compression}: {reason}"
+        super().__init__(
+            f"{message}; check it, or send it uncompressed. Nothing was changed.",
+            faults=[Fault(message=message, field="body")],
+        )
+
+
+class ImplausibleArchive(InvalidRequest):
+    """A few bytes decompress to very many. Nothing was changed."""
+
+    slug = "implausible-archive"
+    title = "The compressed file is implausible"
+
+    def __init__(self, *, sent: int, content: int, ratio: int) -> None:
+        message = (
+            f"{sent} bytes decompress to more than {content}, over {ratio} times as many; send the file "
+            "uncompressed if that is right"
+        )
+        super().__init__(f"{message}. Nothing was changed.", faults=[Fault(message=message, field="body")])
+
+
+class StorageFull(ServiceError):
+    """There is no space left for the data. Nothing was changed."""
+
+    status = 507
+    slug = "storage-full"
+    title = "The storage is full"
+
+    def __init__(self, *, reason: str) -> None:
+        super().__init__(
+            f"there is no space left for the data ({reason}); free disk space of dataset-svc or send less. "
+            "Nothing was changed."
+        )
+
+
+@contextmanager
+def space_needed() -> Iterator[None]:
+    """Tell a full disk from other failures: raises StorageFull from inside the block."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageFull(reason=os.strerror(error.errno or 0)) from error
+        raise
+
+
 class UploadTooLarge(TooLarge):
-    """The upload has more bytes than the limit. Nothing was changed."""
+    """The upload, or what it decompresses to, has more bytes than the limit. Nothing was changed."""
 
     def __init__(self, *, limit: int) -> None:
         super().__init__(

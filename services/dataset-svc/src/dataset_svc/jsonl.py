@@ -24,6 +24,7 @@ Row = dict[str, Any]
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_ARCHIVE_MARKS = {b"\x1f\x8b": ("gzip", ".gz"), b"\x28\xb5\x2f\xfd": ("zstd", ".zst")}
 _INT64 = range(-(2**63), 2**63)
 _INT64_DIGITS = 20
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
@@ -116,6 +117,10 @@ def _parse(content: bytes, number: int, decoder: json.JSONDecoder, limits: Limit
     if number == 1:
         if content.startswith(_UTF16_MARKS):
             raise FaultyLine("the file is UTF-16; save it as UTF-8", column=1)
+        for mark, (name, suffix) in _ARCHIVE_MARKS.items():
+            if content.startswith(mark):
+                message = f"the file is compressed; send Content-Encoding: {name} or a filename in {suffix}"
+                raise FaultyLine(message, column=1)
         content = content.removeprefix(_BYTE_ORDER_MARK)
     try:
         text = content.decode()

@@ -1,7 +1,7 @@
 """What travels over HTTP."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -40,8 +40,9 @@ class SourceModel(_Model):
 
     kind: str
     filename: str
-    sha256: str
-    bytes: int
+    sha256: str = Field(description="of the file as it was sent")
+    bytes: int = Field(description="of the file as it was sent")
+    compression: Literal["none", "gzip", "zstd"] = "none"
 
 
 class SnapshotModel(_Model):

@@ -10,8 +10,16 @@ from assay_chassis.errors import Fault, InvalidRequest
 from assay_chassis.web import problems
 from dataset_svc.api.models import SnapshotModel
 from dataset_svc.api.parameters import DatasetId, Opened
+from dataset_svc.compression import compression_of
 from dataset_svc.domain.snapshots import NAME_PATTERN
-from dataset_svc.errors import DatasetNotFound, InvalidUpload, UploadInterrupted, UploadTooLarge
+from dataset_svc.errors import (
+    DatasetNotFound,
+    InvalidUpload,
+    StorageFull,
+    UploadInterrupted,
+    UploadTooLarge,
+)
+from dataset_svc.service.uploads import Upload
 
 router = APIRouter(tags=["datasets"])
 
@@ -19,7 +27,8 @@ UPLOAD_RULES = """\
 Replaces the dataset's current snapshot by the JSON Lines file in the body; the old snapshot stays readable.
 
 - The body is the file itself (`curl --data-binary @questions.jsonl`), UTF-8, one JSON object on each line;
-  blank lines are skipped.
+  blank lines are skipped. It may be compressed, told by `Content-Encoding: gzip` or `zstd`, or by a
+  `filename` that ends in `.gz` or `.zst`.
 - Types are inferred over the whole file. Text stays text. Whole numbers and numbers with a fraction in one
   column become `double`; any other mixture in a column is refused. A missing key is the same as `null`.
 - Refused: a key that appears twice in an object, `NaN` and `Infinity`, whole numbers beyond 64 bits, escaped
@@ -34,7 +43,7 @@ Replaces the dataset's current snapshot by the JSON Lines file in the body; the 
     status_code=201,
     summary="Upload rows",
     description=UPLOAD_RULES,
-    responses=problems(DatasetNotFound, UploadTooLarge, InvalidUpload, UploadInterrupted),
+    responses=problems(DatasetNotFound, UploadTooLarge, InvalidUpload, UploadInterrupted, StorageFull),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -51,7 +60,11 @@ async def add_data(
 ) -> SnapshotModel:
     """See ``UPLOAD_RULES``."""
     body = upload_of(request)
-    snapshot = await services.uploads.add_data(dataset_id, body, split=split, filename=filename)
+    encoding = request.headers.get("content-encoding", "")
+    upload = Upload(
+        filename=filename, compression=compression_of(content_encoding=encoding, filename=filename)
+    )
+    snapshot = await services.uploads.add_data(dataset_id, body, upload=upload, split=split)
     return SnapshotModel.model_validate(snapshot)
 
 
@@ -59,14 +72,11 @@ def upload_of(request: Request) -> AsyncIterator[bytes]:
     """The body in pieces.
 
     Raises:
-        InvalidRequest: it is a form or compressed. The iterator raises UploadInterrupted.
+        InvalidRequest: it is a form. The iterator raises UploadInterrupted.
     """
     if request.headers.get("content-type", "").startswith("multipart/"):
         message = "send the file itself as the body, not as a form: curl --data-binary @file.jsonl"
         raise InvalidRequest(message, faults=[Fault(message=message, field="content-type")])
-    if request.headers.get("content-encoding", "identity") != "identity":
-        message = "send the file uncompressed"
-        raise InvalidRequest(message, faults=[Fault(message=message, field="content-encoding")])
     return _stream(request)
 
 

@@ -41,6 +41,7 @@ class Source:
     filename: str
     sha256: str
     bytes: int
+    compression: str = "none"
 
 
 @dataclass(frozen=True, slots=True)

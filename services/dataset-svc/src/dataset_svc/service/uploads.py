@@ -4,16 +4,26 @@ import asyncio
 import hashlib
 import tempfile
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from dataset_svc.domain.snapshots import Snapshot, Source
-from dataset_svc.errors import UploadTooLarge
+from dataset_svc.compression import Compression, Content
+from dataset_svc.domain.snapshots import Snapshot, SnapshotContent, Source
+from dataset_svc.errors import UploadTooLarge, space_needed
 from dataset_svc.ingest import ingest
 from dataset_svc.jsonl import Limits
 from dataset_svc.store import Stores
 
 _WRITE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What the sender says of a file."""
+
+    filename: str
+    compression: Compression
 
 
 class UploadService:
@@ -44,7 +54,7 @@ class UploadService:
         workspace.mkdir(parents=True, exist_ok=True)
 
     async def add_data(
-        self, dataset_id: str, chunks: AsyncIterator[bytes], *, split: str, filename: str
+        self, dataset_id: str, chunks: AsyncIterator[bytes], *, upload: Upload, split: str
     ) -> Snapshot:
         """Make an uploaded JSON Lines file the dataset's current snapshot.
 
@@ -53,31 +63,44 @@ class UploadService:
 
         Raises:
             DatasetNotFound: there is no such dataset.
-            UploadTooLarge: the upload has more bytes than the limit.
+            UploadTooLarge: the upload, or its content, has more bytes than the limit.
+            BrokenArchive, ImplausibleArchive: it cannot be decompressed.
+            StorageFull: the disk is full.
             InvalidUpload: the content breaks a rule of ``jsonl`` or ``schema``.
         """
         await self._stores.datasets.dataset(dataset_id)
         # Both files have no name: the system removes them whatever ends this process.
         with (
-            tempfile.TemporaryFile(dir=self._workspace) as upload,
+            space_needed(),
+            tempfile.TemporaryFile(dir=self._workspace) as file,
             tempfile.TemporaryFile(dir=self._workspace) as parquet,
         ):
-            source = await self._receive(chunks, upload, filename=filename)
+            source = await self._receive(chunks, file, upload=upload)
             async with self._ingests:
-                content = await asyncio.to_thread(
-                    ingest, upload, parquet, limits=self._limits, split=split, source=source
-                )
+                content = await asyncio.to_thread(self._ingest, file, parquet, source=source, split=split)
             await self._stores.files.put(content.digest, parquet)
         return await self._stores.snapshots.publish(dataset_id, content)
 
-    async def _receive(self, chunks: AsyncIterator[bytes], upload: BinaryIO, *, filename: str) -> Source:
+    def _ingest(self, file: BinaryIO, parquet: BinaryIO, *, source: Source, split: str) -> SnapshotContent:
+        file.seek(0)
+        content = Content(
+            file,
+            Compression(source.compression),
+            sent_bytes=source.bytes,
+            limit=self._max_upload_bytes,
+        )
+        return ingest(
+            content, parquet, limits=self._limits, split=split, source=source, scratch=self._workspace
+        )
+
+    async def _receive(self, chunks: AsyncIterator[bytes], file: BinaryIO, *, upload: Upload) -> Source:
         digest = hashlib.sha256()
         size = 0
         pending = bytearray()
 
         def write(data: bytes) -> None:
             digest.update(data)
-            upload.write(data)
+            file.write(data)
 
         async for chunk in chunks:
             size += len(chunk)
@@ -88,4 +111,10 @@ class UploadService:
                 await asyncio.to_thread(write, bytes(pending))
                 pending.clear()
         write(bytes(pending))
-        return Source(kind="jsonl", filename=filename, sha256=digest.hexdigest(), bytes=size)
+        return Source(
+            kind="jsonl",
+            filename=upload.filename,
+            sha256=digest.hexdigest(),
+            bytes=size,
+            compression=upload.compression.value,
+        )
