@@ -223,7 +223,7 @@ def _show_run(session: Session, run: Run, metrics: RunMetrics | None, *, with_pl
     def rendered() -> RenderableType:
         parts: list[RenderableType] = [run_card(run) if with_plan else run_table([run])]
         if metrics is not None:
-            parts += [Text(""), metrics_report(metrics)]
+            parts += [Text(""), metrics_report(metrics, with_deviations=not with_plan)]
         return Group(*parts)
 
     session.show(document, rendered)

@@ -134,5 +134,6 @@ def _step(text: str, *, option: str) -> dict[str, Any]:
 
 
 def _check(view: ScoredView) -> None:
-    if view.error is not None:
-        raise RunDisappointed(f"scoring {view.id} failed: {view.error.get('message', 'no reason was given')}")
+    if view.state == "failed":
+        reason = (view.error or {}).get("message", "no reason was given")
+        raise RunDisappointed(f"scoring {view.id} failed: {reason}")

@@ -9,6 +9,8 @@ from assay.models.methods import Deviation
 
 TERMINAL_STATES = frozenset({"Succeeded", "Failed", "Cancelled"})
 """States that a run does not leave by itself."""
+OVER_SCORING_STATES = frozenset({"final", "failed"})
+"""States that the scoring of a finished run does not leave by itself."""
 
 
 class Plan(Document):
@@ -73,25 +75,50 @@ class Sample(Document):
     requests: list[dict[str, Any]] = Field(default_factory=list)
 
 
-class RunMetrics(Document):
-    """The metrics of a run; ``state`` is ``scoring`` (so far), ``final`` or ``failed``.
+class QualityMetrics(Document):
+    """Quality of a run's responses; ``state`` is ``scoring`` (so far), ``final`` or ``failed``.
 
-    ``sample_metrics`` have a value per sample; samples can be asked for by them.
-    ``quality`` has lm-eval's keys and numbers, ``runtime`` seconds, tokens per second, watts and tokens per
-    joule; ``None`` was not measured or does not apply.
+    ``quality`` has lm-eval's keys and numbers; ``None`` does not apply. ``sample_metrics`` have a value per
+    sample; samples can be asked for by them. ``canonical`` is whether the numbers may be set beside
+    published ones of the task, ``deviations`` say why not.
     """
 
     run_id: str
     state: str
+    canonical: bool | None = None
+    deviations: list[Deviation] = Field(default_factory=list)
     samples_scored: int = 0
     samples_failed: int = 0
     failure_policy: str | None = None
     quality: dict[str, float | None] = Field(default_factory=dict)
     higher_is_better: dict[str, bool] = Field(default_factory=dict)
     sample_metrics: list[str] = Field(default_factory=list)
+    error: dict[str, Any] | None = None
+
+
+class RunMetrics(QualityMetrics):
+    """The metrics of a run.
+
+    ``runtime`` has seconds, tokens per second, watts and tokens per joule; ``None`` was not measured or does
+    not apply.
+    """
+
     runtime: dict[str, float | None] = Field(default_factory=dict)
     runtime_details: dict[str, Any] | None = None
-    error: dict[str, Any] | None = None
+
+
+class ScoredView(QualityMetrics):
+    """The samples of a finished run, scored another way; nothing was asked again."""
+
+    id: str
+    name: str = ""
+    scoring: dict[str, Any] = Field(default_factory=dict)
+    created_at: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its numbers are there, or will not be."""
+        return self.state in OVER_SCORING_STATES
 
 
 class ScoredSample(Document):
@@ -104,22 +131,3 @@ class ScoredSample(Document):
     response: str | None = None
     values: dict[str, Any] = Field(default_factory=dict)
     filtered: dict[str, Any] = Field(default_factory=dict)
-
-
-class ScoredView(Document):
-    """The samples of a finished run, scored another way; nothing was asked again."""
-
-    id: str
-    run_id: str
-    name: str = ""
-    state: str
-    scoring: dict[str, Any] = Field(default_factory=dict)
-    quality: dict[str, float | None] | None = None
-    higher_is_better: dict[str, bool] = Field(default_factory=dict)
-    error: dict[str, Any] | None = None
-    created_at: str = ""
-
-    @property
-    def is_over(self) -> bool:
-        """Whether its numbers are there, or will never be."""
-        return self.quality is not None or self.error is not None

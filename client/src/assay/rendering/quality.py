@@ -103,7 +103,8 @@ def _subjects(comparison: Comparison) -> list[tuple[str, str]]:
 def _subject(run: Mapping[str, object]) -> str:
     artifact = run.get("artifact")
     name = artifact.get("name") if isinstance(artifact, Mapping) else run.get("artifact_name")
-    return f"{name or '?'}  {run.get('run_name') or ''}  {run.get('run_id', '')}"
+    remark = "  (not as published)" if run.get("canonical") is False else ""
+    return f"{name or '?'}  {run.get('run_name') or ''}  {run.get('run_id', '')}{remark}"
 
 
 def _scores(comparison: Comparison) -> Table:

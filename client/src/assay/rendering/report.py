@@ -6,10 +6,11 @@ from rich.text import Text
 from assay.models import RunMetrics
 from assay.rendering.quality import quality_table
 from assay.rendering.runtime import runtime_table
+from assay.rendering.text import clean
 
 
-def metrics_report(metrics: RunMetrics) -> RenderableType:
-    """Quality and runtime metrics of a run."""
+def metrics_report(metrics: RunMetrics, *, with_deviations: bool = False) -> RenderableType:
+    """Quality and runtime metrics of a run; ``with_deviations`` also why they are not the published ones."""
     if metrics.state == "failed":
         reason = (metrics.error or {}).get("message", "the reason is not known")
         return Text(f"scoring failed: {reason}", style="red")
@@ -20,5 +21,13 @@ def metrics_report(metrics: RunMetrics) -> RenderableType:
     return Group(
         Text(f"{metrics.samples_scored} samples scored{so_far}{failed}"),
         quality_table(metrics.quality, metrics.higher_is_better),
+        *(_deviations(metrics) if with_deviations else ()),
         runtime_table(metrics),
     )
+
+
+def _deviations(metrics: RunMetrics) -> list[Text]:
+    return [
+        Text(clean(f"not as published: {deviation.message}"), style="yellow")
+        for deviation in metrics.deviations
+    ]

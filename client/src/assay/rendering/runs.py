@@ -206,7 +206,7 @@ def scored_view_card(view: ScoredView) -> RenderableType:
     ]
     if view.error is not None:
         lines.append(("error", Text(clean(str(view.error.get("message"))), style="red")))
-    if view.quality is None:
+    if not view.quality:
         return fields(lines)
     return Group(fields(lines), quality_table(view.quality, view.higher_is_better))
 

@@ -22,6 +22,10 @@ STATE_STYLES = {
     "Provisioning": "cyan",
     "Ready": "green",
     "Empty": "yellow",
+    "Ingesting": "cyan",
+    "final": "green",
+    "failed": "red",
+    "scoring": "cyan",
 }
 
 

@@ -16,12 +16,13 @@ class Scorings:
     def create(self, run_id: str, scoring: Mapping[str, Any], *, name: str | None = None) -> ScoredView:
         """Score the samples of a finished run with other filters, or as questions and answers.
 
-        ``scoring`` has ``filters`` (each a name and steps) or ``question_answer``, as the API takes them.
+        The same scoring of the same run is the same view. ``scoring`` has ``filters`` (each a name and
+        steps) or ``question_answer``, as the API takes them.
         """
         body: dict[str, Any] = {"run_id": run_id, "scoring": dict(scoring)}
         if name is not None:
             body["name"] = name
-        return self._transport.post("/v1/scorings", ScoredView, body=body)
+        return self._transport.post("/v1/scorings", ScoredView, body=body, repeatable=True)
 
     def list(self, run_id: str, *, limit: int | None = None) -> Iterator[ScoredView]:
         """The scored views of a run, newest first."""
