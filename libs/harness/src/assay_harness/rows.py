@@ -1,13 +1,34 @@
 """Rows for lm-eval: Parquet to an in-memory dataset, with columns renamed before any task sees them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assay_harness.errors import RowFileProblem, UnmappedColumn
+
+
+_ROWS_AT_ONCE = 1000
+
+
+class PlainRows(datasets.Dataset):
+    """Rows whose columns hold one value each; iterating converts many at once, with the same result.
+
+    lm-eval makes a list of all few-shot rows before a task can be asked anything.
+    """
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        is_plain = all(
+            type(feature) in (datasets.Value, datasets.ClassLabel) for feature in self.features.values()
+        )
+        if not is_plain or self._indices is not None or self._format_type is not None:
+            yield from super().__iter__()
+            return
+        for batch in self.data.table.to_batches(max_chunksize=_ROWS_AT_ONCE):
+            yield from batch.to_pylist()
 
 
 class RowReader:
@@ -38,7 +59,7 @@ def read_rows(path: Path, *, column_mapping: Mapping[str, str]) -> "datasets.Dat
     if table.num_rows == 0:
         raise RowFileProblem(file_name=path.name, problem="it holds no rows")
     # An explicit fingerprint saves hashing the whole table; nothing is cached by it.
-    dataset = datasets.Dataset(table, fingerprint="assay-harness-rows")
+    dataset = PlainRows(table, fingerprint="assay-harness-rows")
     return _rename(dataset, column_mapping) if column_mapping else dataset
 
 
@@ -57,6 +78,6 @@ def _rename(dataset: "datasets.Dataset", column_mapping: Mapping[str, str]) -> "
     table = dataset.data.table
     renamed = pa.table([table.column(source) for source in wanted.values()], names=list(wanted))
     features = datasets.Features({target: dataset.features[source] for target, source in wanted.items()})
-    return datasets.Dataset(
+    return PlainRows(
         renamed, info=datasets.DatasetInfo(features=features), fingerprint="assay-harness-renamed-rows"
     )

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from assay_harness.results import FewshotSource
 from assay_harness.spec import BuiltinTask, RowFiles, TaskOptions
 
 Fixture = Callable[..., Any]
@@ -222,30 +221,150 @@ async def test_examples_from_the_evaluation_rows_leave_the_row_itself_out(
     )
 
 
-async def test_chat_messages_and_generation_arguments_equal_lm_eval(
-    tmp_path: Path, write_rows: Fixture, task_index: Any
+@pytest.mark.parametrize("multiturn", [True, False])
+@pytest.mark.parametrize("system", [None, "Be brief."])
+async def test_chat_turns_equal_lm_eval(
+    multiturn: bool, system: str | None, parity: Fixture, hash_model: Fixture
 ) -> None:
-    from assay_harness.process import HarnessProcess
-
-    files = {name: write_rows(name, arithmetic(6, seed=seed)) for seed, name in enumerate(("test", "train"))}
-    options = TaskOptions(
-        num_fewshot=2,
-        apply_chat_template=True,
-        system_instruction="Be brief.",
-        generation_kwargs={"until": "\n\n", "max_gen_toks": 9, "temperature": 0.5},
+    rows = arithmetic(6, seed=1)
+    ours = await parity(
+        "gsm8k",
+        "gsm8k",
+        {"test": rows, "train": arithmetic(7, seed=2)},
+        evaluation="test",
+        fewshot="train",
+        options=TaskOptions(
+            num_fewshot=2,
+            apply_chat_template=True,
+            fewshot_as_multiturn=multiturn,
+            system_instruction=system,
+        ),
+        model=hash_model(answers=answers_of(rows)),
     )
-    rows = RowFiles(evaluation=files["test"], fewshot=files["train"])
-    async with HarnessProcess.open(BuiltinTask(task="gsm8k"), options, rows, index=task_index) as harness:
-        documents = [document async for batch in harness.documents() for document in batch]
-        assert harness.facts.fewshot_source is FewshotSource.ROWS
-        assert (harness.facts.until, harness.facts.max_gen_toks) == (["\n\n"], 9)
-    request = documents[0].requests[0]
-    assert request.messages is not None
-    assert [turn["role"] for turn in request.messages] == ["system"] + ["user", "assistant"] * 2 + ["user"]
-    assert request.messages[0]["content"] == "Be brief."
-    assert request.generation_kwargs == {
-        "until": ["\n\n"],
-        "max_gen_toks": 9,
-        "temperature": 0.5,
-        "do_sample": True,
-    }
+    turns = ours.documents[0].requests[0].messages
+    roles = ["user", "assistant"] * 2 + ["user"] if multiturn else ["user"]
+    assert [turn["role"] for turn in turns] == (["system"] if system else []) + roles
+
+
+async def test_a_started_answer_and_a_description_equal_lm_eval(parity: Fixture, hash_model: Fixture) -> None:
+    """`arc_challenge_chat` begins the assistant's turn; `mmlu_pro` describes itself in the system's."""
+    choices = {"text": ["iron", "water", "sound", "sun"], "label": list("ABCD")}
+    science_rows = [
+        {"id": str(i), "question": f"Which {i}?", "choices": choices, "answerKey": "ABCD"[i % 4]}
+        for i in range(5)
+    ]
+    ours = await parity(
+        "arc_challenge_chat",
+        "arc",
+        {"test": science_rows},
+        evaluation="test",
+        options=TaskOptions(apply_chat_template=True),
+        model=hash_model(fallback=(" A", "B", " C ")),
+    )
+    assert ours.documents[0].requests[0].messages[-1]["role"] == "assistant"
+    biology = [
+        {
+            "question": f"Which {i}?",
+            "options": ["iron", "water"],
+            "answer": "AB"[i % 2],
+            "cot_content": "A: Let's think step by step. The answer is (A).",
+            "category": "biology",
+        }
+        for i in range(5)
+    ]
+    ours = await parity(
+        "mmlu_pro_biology",
+        "mmlu_pro",
+        {"test": biology, "validation": biology[:3]},
+        evaluation="test",
+        fewshot="validation",
+        options=TaskOptions(apply_chat_template=True, num_fewshot=2, system_instruction="Think."),
+        model=hash_model(fallback=("the answer is (A)", "the answer is (B)")),
+    )
+    assert ours.documents[0].requests[0].messages[0]["content"].startswith("Think.")
+
+
+async def test_a_system_instruction_without_chat_template_equals_lm_eval(parity: Fixture) -> None:
+    rows = arithmetic(4, seed=3)
+    ours = await parity(
+        "gsm8k",
+        "gsm8k",
+        {"test": rows},
+        evaluation="test",
+        options=TaskOptions(num_fewshot=0, system_instruction="Be brief."),
+        overrides={"fewshot_split": None},
+    )
+    assert ours.documents[0].requests[0].context.startswith("Be brief.")
+
+
+async def test_seeds_repeats_and_generation_arguments_equal_lm_eval(
+    parity: Fixture, hash_model: Fixture
+) -> None:
+    rows = arithmetic(8, seed=1)
+    splits = {"test": rows, "train": arithmetic(30, seed=2)}
+    arguments = {"until": ["\n\n", "Q:"], "max_gen_toks": 9, "temperature": 0.5, "do_sample": True}
+    results = []
+    for seed in (1234, 99):
+        ours = await parity(
+            "gsm8k",
+            "gsm8k",
+            splits,
+            evaluation="test",
+            fewshot="train",
+            options=TaskOptions(
+                num_fewshot=3,
+                limit=6,
+                repeats=2,
+                fewshot_seed=seed,
+                generation_kwargs=arguments,
+                bootstrap_iterations=0,
+            ),
+            model=hash_model(answers=answers_of(rows)),
+        )
+        results.append(ours)
+    first, second = (result.documents[0].requests for result in results)
+    assert first[0].context != second[0].context
+    assert [request.repeat for request in first] == [0, 1]
+    assert first[0].generation_kwargs == arguments
+    assert set(results[0].aggregate.metrics.values()) >= {None}
+
+
+async def test_the_random_seed_reaches_tasks_that_shuffle(parity: Fixture, hash_model: Fixture) -> None:
+    rows = [
+        {
+            "Question": f"Which is {i}?",
+            "Correct Answer": f"right {i}",
+            **{f"Incorrect Answer {k}": f"wrong {i} {k}" for k in (1, 2, 3)},
+        }
+        for i in range(8)
+    ]
+    targets = []
+    for seed in (0, 7):
+        ours = await parity(
+            "gpqa_main_zeroshot",
+            "gpqa",
+            {"train": rows},
+            evaluation="train",
+            options=TaskOptions(random_seed=seed),
+            process_docs_once=True,
+        )
+        targets.append([document.target for document in ours.documents])
+    assert targets[0] != targets[1]
+
+
+async def test_mapped_columns_give_the_numbers_of_renamed_rows(
+    write_rows: Fixture, evaluate: Fixture, reference: Fixture, identical: Fixture, hash_model: Fixture
+) -> None:
+    rows = arithmetic(6, seed=1)
+    model = hash_model(answers=answers_of(rows))
+    renamed = [{"prompt": row["question"], "gold": row["answer"], "question": "decoy"} for row in rows]
+    ours = await evaluate(
+        BuiltinTask(task="gsm8k"),
+        TaskOptions(num_fewshot=0, column_mapping={"question": "prompt", "answer": "gold"}),
+        RowFiles(evaluation=write_rows("renamed", renamed)),
+        model,
+    )
+    plain = [{"question": row["question"], "answer": row["answer"]} for row in rows]
+    files = {"test": write_rows("plain", plain)}
+    overrides = {"training_split": None, "fewshot_split": None}
+    identical(ours, reference("gsm8k", "gsm8k", files, model, overrides=overrides, num_fewshot=0), "gsm8k")
