@@ -10,11 +10,10 @@ import pyarrow.parquet as pq
 
 from assay_harness.errors import RowFileProblem, UnmappedColumn
 
-
 _ROWS_AT_ONCE = 1000
 
 
-class PlainRows(datasets.Dataset):
+class PlainRows(datasets.Dataset):  # type: ignore[misc]
     """Rows whose columns hold one value each; iterating converts many at once, with the same result.
 
     lm-eval makes a list of all few-shot rows before a task can be asked anything.
