@@ -50,7 +50,16 @@ class Peers:
     tables: dict[str, bytes] = field(default_factory=dict)
     documents: dict[str, Any] = field(default_factory=dict)
 
-    def add_dataset(self, name: str, columns: dict[str, list[Any]], *, split: str = "test") -> str:
+    def add_dataset(
+        self,
+        name: str,
+        columns: dict[str, list[Any]],
+        *,
+        split: str = "test",
+        source: dict[str, Any] | None = None,
+        fewshot_of: str | None = None,
+    ) -> str:
+        """Add a dataset with one snapshot; or, with ``fewshot_of``, the few-shot companion of another's."""
         sink = io.BytesIO()
         pq.write_table(pa.table(columns), sink)
         content = sink.getvalue()
@@ -61,11 +70,16 @@ class Peers:
             "digest": hashlib.sha256(content).hexdigest(),
             "rows": len(next(iter(columns.values()))),
             "split": split,
-            "source": {"kind": "jsonl", "filename": "rows.jsonl"},
+            "source": source or {"kind": "jsonl", "filename": "rows.jsonl"},
+            "fewshot_snapshot_id": None,
         }
+        if fewshot_of is not None:
+            self.documents[f"/v1/snapshots/snap_{fewshot_of}"]["fewshot_snapshot_id"] = snapshot["id"]
+            snapshot |= {"dataset_id": f"ds_{fewshot_of}", "dataset_name": fewshot_of}
         self.tables[snapshot["id"]] = content
         self.documents[f"/v1/snapshots/snap_{name}"] = snapshot
-        self.documents[f"/v1/datasets/ds_{name}"] = {"name": name, "current_snapshot": snapshot}
+        if fewshot_of is None:
+            self.documents[f"/v1/datasets/ds_{name}"] = {"name": name, "current_snapshot": snapshot}
         return f"ds_{name}"
 
     def add_method(self, name: str, recipe: dict[str, Any]) -> str:

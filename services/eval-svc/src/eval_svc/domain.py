@@ -118,8 +118,8 @@ class RunOptions(Strict):
     )
     reuse_responses: bool = Field(
         default=False,
-        description="take an earlier response where artifact digest, serving instance, prompt and generation "
-        "arguments are all equal; such samples say so in `reused_from`",
+        description="take an earlier response of this run where artifact digest, serving instance, prompt "
+        "and generation arguments are all equal; such samples say so in `reused_from`",
     )
     on_failure: Literal["score_zero", "exclude", "fail"] = Field(
         default="score_zero",

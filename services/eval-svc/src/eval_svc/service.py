@@ -295,6 +295,7 @@ class EvaluationService:
                 failed_samples=run["progress"]["samples_failed"],
                 quality=event.quality,
                 runtime=event.runtime,
+                canonical=run["plan"]["canonical"],
             )
             return Change(
                 set={

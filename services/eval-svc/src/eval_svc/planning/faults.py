@@ -5,7 +5,13 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from assay_chassis.errors import Fault
-from assay_harness.errors import HarnessError, InvalidOptions, TemplateError, UnmappedColumn
+from assay_harness.errors import (
+    FewshotPoolTooSmall,
+    HarnessError,
+    InvalidOptions,
+    TemplateError,
+    UnmappedColumn,
+)
 from assay_harness.results import MemberFacts, RenderReport, TaskFacts
 from assay_harness.spec import TaskOptions
 from eval_svc.domain import RunRequest
@@ -62,6 +68,8 @@ def faults_of(error: HarnessError) -> list[Fault]:
         ]
     if isinstance(error, InvalidOptions):
         return [Fault(str(error), field=_field(error.option))]
+    if isinstance(error, FewshotPoolTooSmall):
+        return [Fault(str(error), field="options.num_fewshot")]
     if isinstance(error, TemplateError):
         return [Fault(str(error), field="method_id")]
     row = getattr(error, "row_index", None)

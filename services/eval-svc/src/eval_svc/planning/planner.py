@@ -25,6 +25,7 @@ from eval_svc.planning.faults import check_rendering, faults_of, task_options
 from eval_svc.planning.rows import RowResolver, Sources
 
 RECIPE: TypeAdapter[Recipe] = TypeAdapter(Recipe)
+_MOST_CHECKED = 64
 
 
 class Planner:
@@ -45,6 +46,7 @@ class Planner:
         self._fleet = fleet
         self._cache = cache
         self._index = index
+        self._checked: dict[str, tuple[TaskFacts, Sources]] = {}
 
     async def plan(self, request: RunRequest, *, artifact: Document) -> dict[str, Any]:
         """Check ``request`` and freeze what it means.
@@ -135,14 +137,23 @@ class Planner:
         return {name: method[name] for name in kept}
 
     async def _check_rows(self, inputs: Mapping[str, Any], sources: Sources) -> tuple[TaskFacts, Sources]:
-        """Render every row. Returns what the task is, and the sources without what it never reads."""
+        """Render every row. Returns what the task is, and the sources without what it never reads.
+
+        Recipe, options and rows decide both, and never change: what was found right is not rendered again.
+        """
+        key = canonical_hash({**inputs, **sources.frozen()})
+        if key in self._checked:
+            return self._checked[key]
         async with self.open_harness({**inputs, **sources.frozen()}) as harness:
             facts = harness.facts
             used = sources.without_unused(facts)
             if used == sources:
                 check_rendering(await harness.dry_render(), facts)
-                return facts, sources
-        return await self._check_rows(inputs, used)
+        checked = (facts, sources) if used == sources else await self._check_rows(inputs, used)
+        while len(self._checked) >= _MOST_CHECKED:
+            self._checked.pop(next(iter(self._checked)))
+        self._checked[key] = checked
+        return checked
 
     async def _check_backend(self, facts: TaskFacts, *, artifact: Document, options: RunOptions) -> None:
         generating = [facts.generation_kwargs, *(member.generation_kwargs for member in facts.members)]
@@ -164,7 +175,7 @@ class Planner:
         if options.apply_chat_template:
             _check_chat(facts, is_supported=description.capabilities.chat is Support.YES, backend=backend)
         if options.reuse_responses:
-            _check_reuse(generating, artifact=artifact)
+            _check_reuse(generating)
 
 
 def _limited(facts: TaskFacts, method: Mapping[str, Any]) -> list[Deviation]:
@@ -188,18 +199,11 @@ def _check_chat(facts: TaskFacts, *, is_supported: bool, backend: str) -> None:
     raise InvalidPlan(message, faults=[Fault(message, field="options.apply_chat_template")])
 
 
-def _check_reuse(generating: list[dict[str, Any]], *, artifact: Document) -> None:
-    """Refuse to reuse what cannot be known to be the same answer."""
-    if artifact["sha256"] is None:
-        message = (
-            f"artifact {artifact['name']!r} has no sha256, so nobody can tell whether an earlier response is "
-            "its own; register it with one, or leave reuse_responses off"
-        )
-    elif any(arguments.get("temperature") or arguments.get("do_sample") for arguments in generating):
-        message = "responses are sampled (temperature above 0), so an earlier one is not the same answer"
-    else:
-        return
-    raise InvalidPlan(message, faults=[Fault(message, field="options.reuse_responses")])
+def _check_reuse(generating: list[dict[str, Any]]) -> None:
+    """Refuse an option that would do nothing: a sampled response is not the answer to the next request."""
+    if any(arguments.get("temperature") or arguments.get("do_sample") for arguments in generating):
+        message = "responses are sampled (temperature above 0), so none stands for another; leave this off"
+        raise InvalidPlan(message, faults=[Fault(message, field="options.reuse_responses")])
 
 
 def _members_part(facts: TaskFacts, sources: Sources) -> list[dict[str, Any]] | None:

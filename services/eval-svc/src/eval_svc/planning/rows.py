@@ -267,7 +267,7 @@ def _check_names(request: RunRequest) -> None:
     named = [name for name, value in evaluated.items() if value is not None]
     if len(named) != 1:
         message = "name one of dataset_id, snapshot_id and (for a group) member_datasets, not both or none"
-        raise _refused(message, field=named[-1] if named else "dataset_id")
+        raise _refused(message, field=named[0] if named else "dataset_id")
     examples = {
         "fewshot_dataset_id": request.fewshot_dataset_id,
         "fewshot_snapshot_id": request.fewshot_snapshot_id,

@@ -60,6 +60,7 @@ class RequestRecord(_Record):
     instance_id: str | None = None
     times: RequestTimes | None = None
     schedule_delay_s: float | None = None
+    reused_from: dict[str, int] | None = None
 
     def answer(self) -> Response:
         """The response in the harness's form.

@@ -20,6 +20,7 @@ class SampleItem(BaseModel):
         task: what the sample belongs to; of a group, one of its tasks.
         values: numbers by ``<task>.<metric>,<filter>``, as they enter the run's metrics.
         filtered: by filter, what it made of the response.
+        reused_from: document and request whose response was taken for the first request of this one.
         response: the text, or the most probable of the given continuations; ``None`` where the sample failed.
     """
 
@@ -35,6 +36,7 @@ class SampleItem(BaseModel):
     response: str | None
     values: dict[str, float]
     filtered: dict[str, JsonValue]
+    reused_from: dict[str, int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,7 @@ def _item(sample: ScoredSample, values: dict[str, float], *, task: str) -> Sampl
         response=sample.response_text(),
         values=values,
         filtered=sample.filtered(),
+        reused_from=record.requests[0].reused_from if record.requests else None,
     )
 
 
