@@ -1,16 +1,18 @@
 """A real HTTP server whose answers a test writes down, and documents shaped as the API's."""
 
 import json
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from assay.cli import main
 from assay.client import AssayClient
 
 DOCUMENTS = Path(__file__).with_name("documents")
@@ -81,7 +83,7 @@ def _handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = handle_any
+        do_GET = do_POST = do_DELETE = handle_any
 
         def log_message(self, *arguments: Any) -> None:
             """Nothing: the test's output is not for this."""
@@ -121,3 +123,34 @@ def document() -> Any:
         return json.loads((DOCUMENTS / f"{name}.json").read_text())
 
     return load
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def assay(
+    server: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Outcome]:
+    """Runs the command in this process against the scripted server."""
+    monkeypatch.setenv("ASSAY_URL", server.url)
+    monkeypatch.setenv("ASSAY_API_KEY", "secret-key")
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def run(*arguments: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["assay", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        code = ended.value.code
+        assert isinstance(code, int)
+        return Outcome(code=code, out=captured.out, err=captured.err)
+
+    return run

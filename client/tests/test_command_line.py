@@ -1,52 +1,17 @@
 """The ``assay`` command: what it prints, on which stream, and what it ends with."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-
-from assay.cli import main
 
 RUN_A = "run_01kaqy3m5r0000000000000001"
 RUN_B = "run_01kaqy3m5r0000000000000002"
 COMPARISON = "cmp_01kaqy3m5r0000000000000001"
-
-
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def assay(
-    server: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Outcome]:
-    """Runs the command in this process against the scripted server."""
-    monkeypatch.setenv("ASSAY_URL", server.url)
-    monkeypatch.setenv("ASSAY_API_KEY", "secret-key")
-    monkeypatch.setenv("COLUMNS", "160")
-
-    def run(*arguments: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["assay", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        code = ended.value.code
-        assert isinstance(code, int)
-        return Outcome(code=code, out=captured.out, err=captured.err)
-
-    return run
 
 
 def script_runs(server: Any, answer: Any, document: Any) -> None:

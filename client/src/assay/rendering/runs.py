@@ -129,7 +129,7 @@ def sample_table(samples: Iterable[Sample]) -> Table:
         rows.append(
             (
                 str(sample.index),
-                Text(sample.status, style="" if sample.status == "ok" else "red"),
+                Text(_status(sample), style="" if sample.status == "ok" else "red"),
                 one_line(last_line(str(first.get("prompt", ""))), width=70),
                 one_line(sample.target, width=30),
                 one_line(_answer(sample), width=60),
@@ -143,6 +143,11 @@ def sample_table(samples: Iterable[Sample]) -> Table:
         Heading("answer"),
     )
     return table(headings, rows)
+
+
+def _status(sample: Sample) -> str:
+    reused = any(request.get("reused_from") for request in sample.requests)
+    return f"{sample.status}, reused" if reused else sample.status
 
 
 def _answer(sample: Sample) -> str:
