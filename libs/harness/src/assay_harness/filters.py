@@ -17,8 +17,8 @@ _STATED_LETTER = re.compile(
     r"\b(?:answer|choice|option)(?:\s+is)?\s{0,3}:?[\s*]{0,4}\(?([A-J])\b(?!['’])", re.IGNORECASE
 )
 _BRACKETED_LETTER = re.compile(r"\(([A-J])\)", re.IGNORECASE)
-_LEADING_LETTER = re.compile(r"[\s*]{0,8}([A-Ja-j])(?=[\s.):*,]|$)")
-_LONE_LETTER = re.compile(r"(?<![\w'’])([B-J])(?![\w'’])")
+_LEADING_LETTER = re.compile(r"[\s*]{0,8}([A-Ja-j])(?=[.):*,]|[ \t]{0,8}(?:\n|$))")
+_LONE_LETTER = re.compile(r"(?<![\w'’])([B-HJ])(?![\w'’])")
 
 
 def apply_text_step(function: FilterFunction, text: Any) -> Any:
@@ -52,7 +52,7 @@ def choice_letter(text: str) -> str:
     """Return the letter A to J that a text chooses, in upper case.
 
     First the last one that is stated ("the answer is (B)"), then one in brackets, then one that opens the
-    text, then a capital that stands alone (not "A", which may be an article).
+    text before a mark or a line's end, then a capital that stands alone (but "A" and "I", which are words).
     """
     stated = _STATED_LETTER.findall(text)
     if stated:

@@ -126,6 +126,8 @@ def build_builtin(
     evaluation, fewshot = _read(rows, reader)
     for dataset in (evaluation, *([fewshot] if fewshot else [])):
         _check_columns(config, available=dataset.column_names)
+    # Constructing the task merges the options into these very arguments.
+    own = {**config, "generation_kwargs": dict(config.get("generation_kwargs") or {})}
     built = _build(
         config,
         evaluation=evaluation,
@@ -137,7 +139,7 @@ def build_builtin(
         file_sha256=file_digests(path),
     )
     deviations = find_deviations(
-        config, plan=built.plan, num_fewshot=built.num_fewshot, rows=rows, options=options
+        own, plan=built.plan, num_fewshot=built.num_fewshot, rows=rows, options=options
     )
     return replace(built, deviations=deviations)
 

@@ -1,7 +1,6 @@
 """Our numbers are lm-eval's numbers, bit by bit, on stock tasks over the same rows and responses."""
 
 from collections.abc import Callable
-from pathlib import Path
 from random import Random
 from typing import Any
 
