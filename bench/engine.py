@@ -6,10 +6,10 @@
 
 Real: harness process, eval-svc's engine and serving session, gRPC, the adapter base, the upstream client, and
 the sample log in the embedded store with its events. Scripted: the model, an endpoint in a process of its own
-that answers every prompt in 200 ms, streamed in a few chunks. `wall` is from the first request being built to
-the last sample being in the log; ideal is ceil(rows / in flight) x 0.2 s. lm-eval's `local-completions`
-(`simple_evaluate` alone, without its imports and its task index; it scores, which here metrics-svc does beside
-the run) asks the same endpoint, which does not stream to it.
+that answers every prompt in 200 ms, streamed in a few chunks. `wall` is from the first request being built
+to the last sample being in the log; ideal is ceil(rows / in flight) x 0.2 s. lm-eval's `local-completions`
+(`simple_evaluate` alone, without its imports and its task index; it also scores, which here is the work of
+metrics-svc) asks the same endpoint, which does not stream to it.
 """
 
 import argparse
@@ -483,21 +483,27 @@ def start_table(options: argparse.Namespace, scratch: Path) -> None:
         stop(adapter)
         stop(endpoint)
     print(f"{datetime.now(UTC):%Y-%m-%d}, {platform.platform()}, {os.cpu_count()} cores\n")
-    print("| rows | POST answered, s | first request at the endpoint, s after the POST |")
-    print("|---|---|---|")
-    answered, first = zip(*seconds, strict=True)
-    print(f"| {options.rows} | {spread(list(answered))} | {spread(list(first))} |")
+    print("| rows | plan | POST answered, s | first request at the endpoint, s after the POST |")
+    print("|---|---|---|---|")
+    for plan, measured in seconds.items():
+        answered, first = zip(*measured, strict=True)
+        print(f"| {options.rows} | {plan} | {spread(list(answered))} | {spread(list(first))} |")
 
 
 def starts(
     options: argparse.Namespace, home: Path, endpoint_url: str, *, rows: tuple[Path, Path]
-) -> list[tuple[float, float]]:
-    """Seconds from the POST to its answer and to the first request, after one run that warms everything."""
+) -> dict[str, list[tuple[float, float]]]:
+    """Seconds from the POST to its answer and to the first request, after one run that warms everything.
+
+    For plans that are new, so that every row is rendered before the POST is answered, and for plans that were
+    looked at before.
+    """
     from assay.client import AssayClient
 
     found = json.loads((home / "run" / "gateway.json").read_text())
-    measured = []
-    with AssayClient(found["url"], Path(found["api_key_file"]).read_text().strip()) as assay:
+    key = Path(found["api_key_file"]).read_text().strip()
+    measured: dict[str, list[tuple[float, float]]] = {"new": [], "looked at before": []}
+    with AssayClient(found["url"], key) as assay:
         for name, path in zip(("rows", "fewshot"), rows, strict=True):
             lines = [json.dumps(row) for row in pq.read_table(path).to_pylist()]
             jsonl = path.with_suffix(".jsonl")
@@ -508,29 +514,33 @@ def starts(
         assay.artifacts.create("scripted", model="scripted", backend="cpu", uri=endpoint_url)
         time.sleep(10)  # the fork servers import lm-eval after they are started
         for number in range(options.rounds + 1):
-            http_json("DELETE", f"{endpoint_url}/stats")
-            posted = time.time_ns()
-            run = assay.runs.start(
+            request = assay.runs.request(
                 artifact="scripted",
                 dataset="rows",
                 method="gsm8k",
-                fewshot="fewshot",
-                options={"concurrency": 64},
+                fewshot_dataset="fewshot",
+                options={"concurrency": 64, "limit": options.rows - number},
             )
-            answered = (time.time_ns() - posted) / 1e9
-            while not (first := http_json("GET", f"{endpoint_url}/stats")["first_unix_ns"]):
-                time.sleep(0.02)
-            assay.runs.cancel(run.id)
-            assay.wait_run(run.id, timeout_s=60)
-            if number:
-                measured.append((answered, (first - posted) / 1e9))
+            for plan in measured:
+                http_json("DELETE", f"{endpoint_url}/stats")
+                posted = time.time_ns()
+                run = http_json("POST", f"{found['url']}/v1/evaluations", key=key, body=request)
+                answered = (time.time_ns() - posted) / 1e9
+                while not (first := http_json("GET", f"{endpoint_url}/stats")["first_unix_ns"]):
+                    time.sleep(0.02)
+                assay.runs.cancel(run["id"])
+                assay.wait_run(run["id"], timeout_s=60)
+                if number:
+                    measured[plan].append((answered, (first - posted) / 1e9))
     return measured
 
 
-def http_json(method: str, url: str) -> Any:
-    """One request without a body."""
-    request = urllib.request.Request(url, method=method)
-    with urllib.request.urlopen(request, timeout=10) as answer:
+def http_json(method: str, url: str, *, key: str = "", body: Any = None) -> Any:
+    """One request; JSON both ways."""
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    content = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=content, headers=headers, method=method)
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)
 
 

@@ -1,9 +1,12 @@
 """What a worker does with a run: takes it under a lease and carries it out."""
 
+import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from assay_chassis.errors import ServiceError, Unavailable
 from assay_chassis.leased_work import LeasedWorker, StopWork
@@ -29,6 +32,9 @@ from eval_svc.settings import Settings
 from eval_svc.store import EvalStore, SampleLog
 
 logger = logging.getLogger(__name__)
+
+First = TypeVar("First")
+Second = TypeVar("Second")
 
 STILL_OURS = {"state": {"$in": [state.value for state in NEEDS_WORKER]}}
 """Guard: nobody has ended the run behind the worker's back."""
@@ -82,6 +88,26 @@ def worker_of(parts: WorkerParts) -> LeasedWorker:
     )
 
 
+@asynccontextmanager
+async def _at_once(
+    first: AbstractAsyncContextManager[First], second: AbstractAsyncContextManager[Second]
+) -> AsyncIterator[tuple[First, Second]]:
+    """Enter two contexts beside each other, since either may take long; leave both whatever happens."""
+    async with AsyncExitStack() as stack:
+        entering = (
+            asyncio.ensure_future(stack.enter_async_context(first)),
+            asyncio.ensure_future(stack.enter_async_context(second)),
+        )
+        try:
+            await asyncio.gather(*entering)
+        except BaseException:
+            for each in entering:
+                each.cancel()
+            await asyncio.gather(*entering, return_exceptions=True)
+            raise
+        yield entering[0].result(), entering[1].result()
+
+
 class RunExecution:
     """One worker's attempt at one run."""
 
@@ -128,10 +154,8 @@ class RunExecution:
         total = self._run["progress"]["samples_total"]
         if self._done < total:
             await self._enter_provisioning()
-            async with (
-                self._parts.planner.open_harness(self._run["plan"]["harness"]) as harness,
-                self._serving() as serving,
-            ):
+            opening = self._parts.planner.open_harness(self._run["plan"]["harness"])
+            async with _at_once(opening, self._serving()) as (harness, serving):
                 await Engine(
                     harness=harness,
                     serving=serving,
