@@ -6,6 +6,7 @@ service answers and serves the snapshot that it had, or the new one.
 
 import gzip
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from assay_chassis.errors import Fault
 from dataset_svc.compression import Content, compression_of
 from dataset_svc.domain.snapshots import Source
 from dataset_svc.errors import BrokenArchive, InvalidUpload
@@ -235,29 +237,33 @@ def test_every_fault_names_its_line(name: str, place: int, removed: int, inserte
     data = CORPUS[name].data
     data = data[:place] + inserted + data[place + removed :]
     lines = data.count(b"\n") + 1
+    for fault in faults_of(data):
+        assert fault.line is not None
+        assert 1 <= fault.line <= lines
+        assert fault.message
+
+
+def faults_of(data: bytes) -> Sequence[Fault]:
+    """What is wrong with the file; nothing if it has rows."""
     try:
-        assert taken(data)
+        return [] if taken(data) else [Fault(message="neither rows nor faults")]
     except InvalidUpload as error:
-        assert error.faults
-        for fault in error.faults:
-            assert fault.line is not None
-            assert 1 <= fault.line <= lines
-            assert fault.message
+        return error.faults or [Fault(message="a refusal without faults")]
+
+
+PACKED_GOOD = {"x.gz": gzip.compress(GOOD * 9, mtime=0), "x.zst": zstd(GOOD * 9)}
 
 
 @settings(max_examples=100, deadline=None)
 @given(
-    packed=st.sampled_from([(gzip.compress(GOOD * 9, mtime=0), "x.gz"), (zstd(GOOD * 9), "x.zst")]),
-    place=st.integers(0, 60),
-    inserted=st.binary(max_size=3),
+    filename=st.sampled_from(sorted(PACKED_GOOD)), place=st.integers(0, 60), inserted=st.binary(max_size=3)
 )
-def test_damaged_archives_are_refused_or_give_the_rows(
-    packed: tuple[bytes, str], place: int, inserted: bytes
-) -> None:
-    data, filename = packed
+def test_damaged_archives_are_refused_or_give_the_rows(filename: str, place: int, inserted: bytes) -> None:
+    data = PACKED_GOOD[filename]
     try:
         rows = taken(data[:place] + inserted + data[place + 1 :], filename)
     except (BrokenArchive, InvalidUpload):
         return
-    # A damage that is not seen (in a header's time or name) changes no row.
-    assert rows == taken(GOOD * 9)
+    # gzip has a checksum, so a damage that is not seen (in a header's time or name) changes no row. This zstd
+    # file has none.
+    assert filename == "x.zst" or rows == taken(GOOD * 9)
