@@ -28,7 +28,7 @@ from assay_contracts.eval_events import RunResponded, SamplesCompleted
 from assay_contracts.registry import parse
 from assay_harness.process import HarnessProcess
 from assay_harness.results import Aggregate, Document, ScoreInput
-from assay_harness.spec import BuiltinTask, JsonlQuestionAnswer, RowFiles, TaskOptions
+from assay_harness.spec import BuiltinTask, GroupRows, JsonlQuestionAnswer, RowFiles, Rows, TaskOptions
 from metrics_svc.settings import Settings
 from metrics_svc.wiring import create_app
 
@@ -133,7 +133,7 @@ class RunMaker:
 
     async def make(
         self,
-        rows: Sequence[dict[str, Any]],
+        rows: Sequence[dict[str, Any]] | dict[str, Sequence[dict[str, Any]]],
         answers: Answers,
         *,
         recipe: JsonlQuestionAnswer | BuiltinTask = QUESTION_ANSWER,
@@ -141,12 +141,21 @@ class RunMaker:
         state: str = "Scoring",
         artifact: str = "base",
     ) -> PreparedRun:
-        digest, path = self.snapshot(rows)
+        """A run over ``rows``: of one task, or by task of a group."""
+        tables = rows if isinstance(rows, dict) else {"": rows}
+        files: dict[str, RowFiles] = {}
+        references: dict[str, dict[str, Any]] = {}
+        for task, table in tables.items():
+            digest, path = self.snapshot(table)
+            files[task] = RowFiles(evaluation=path)
+            reference = {"snapshot_id": f"snap_{digest[:8]}", "digest": digest, "split": "test"}
+            references[task] = {"evaluation": reference, "fewshot": None}
+        opened: Rows = GroupRows(members=files) if isinstance(rows, dict) else files[""]
         options = TaskOptions(num_fewshot=0)
         run_id = new_id("run")
         records: list[dict[str, Any]] = []
         answered: list[ScoreInput] = []
-        async with HarnessProcess.open(recipe, options, RowFiles(evaluation=path)) as harness:
+        async with HarnessProcess.open(recipe, options, opened) as harness:
             async for documents in harness.documents():
                 for document in documents:
                     responses = answers(document)
@@ -157,7 +166,8 @@ class RunMaker:
             complete = len(answered) == len(records)
             expected = await harness.aggregate(scores) if complete or on_failure == "exclude" else None
             facts = harness.facts
-        snapshot_id = f"snap_{digest[:8]}"
+        members = [{"task": task, **reference} for task, reference in references.items()]
+        deviations = [asdict(deviation) for deviation in facts.deviations]
         self._peers.runs[run_id] = {
             "id": run_id,
             "name": f"name-of-{run_id}",
@@ -167,7 +177,9 @@ class RunMaker:
             ],
             "plan": {
                 "plan_hash": "0" * 64,
-                "dataset": {"id": "ds_1", "name": "sums", "snapshot_id": snapshot_id, "digest": digest},
+                "dataset": {"id": "ds_1", "name": "sums", "digest": digest},
+                "canonical": not deviations,
+                "deviations": deviations,
                 "method": {"id": "mth_1", "name": "qa", "version": 1, "recipe_hash": "r" * 64},
                 "artifact": {"id": f"art_{artifact}", "name": artifact, "model": "m", "backend": "cpu"},
                 "task": asdict(facts),
@@ -175,8 +187,7 @@ class RunMaker:
                 "harness": {
                     "recipe": recipe.model_dump(mode="json"),
                     "options": options.model_dump(mode="json"),
-                    "evaluation": {"snapshot_id": snapshot_id, "digest": digest, "split": "test"},
-                    "fewshot": None,
+                    **({"members": members} if isinstance(rows, dict) else references[""]),
                 },
             },
         }
@@ -232,6 +243,7 @@ def sample_record(document: Document, responses: list[Any] | None) -> dict[str, 
         requests.append(record)
     return {
         "index": document.index,
+        "task": document.task,
         "doc_hash": document.doc_hash,
         "prompt_hash": document.prompt_hash,
         "target_hash": document.target_hash,
