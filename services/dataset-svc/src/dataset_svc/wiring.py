@@ -13,6 +13,7 @@ from assay_chassis.web import create_web_app
 from dataset_svc.api import router
 from dataset_svc.jsonl import Limits
 from dataset_svc.service import Services
+from dataset_svc.service.analysis import AnalysisService
 from dataset_svc.service.datasets import DatasetService
 from dataset_svc.service.snapshots import SnapshotService
 from dataset_svc.service.uploads import UploadService
@@ -51,6 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
                     concurrent_ingests=settings.concurrent_ingests,
                     workspace=settings.home / "uploads",
                 ),
+                analysis=AnalysisService(stores, cache=settings.home / "cache" / "diffs"),
             )
             opened.append(infrastructure)
             try:

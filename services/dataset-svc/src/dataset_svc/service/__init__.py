@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from dataset_svc.service.analysis import AnalysisService
 from dataset_svc.service.datasets import DatasetService
 from dataset_svc.service.snapshots import SnapshotService
 from dataset_svc.service.uploads import UploadService
@@ -14,3 +15,4 @@ class Services:
     datasets: DatasetService
     snapshots: SnapshotService
     uploads: UploadService
+    analysis: AnalysisService

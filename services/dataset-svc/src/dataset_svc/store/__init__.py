@@ -7,6 +7,7 @@ from assay_chassis.infrastructure import Infrastructure
 from dataset_svc.store.datasets import DatasetStore
 from dataset_svc.store.files import SnapshotFiles
 from dataset_svc.store.snapshots import SnapshotStore
+from dataset_svc.store.statistics import StatisticsStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,7 @@ class Stores:
     datasets: DatasetStore
     snapshots: SnapshotStore
     files: SnapshotFiles
+    statistics: StatisticsStore
 
 
 async def open_stores(infrastructure: Infrastructure, *, cache: Path) -> Stores:
@@ -26,4 +28,5 @@ async def open_stores(infrastructure: Infrastructure, *, cache: Path) -> Stores:
         datasets=datasets,
         snapshots=await SnapshotStore.open(store, datasets=datasets, events=events),
         files=SnapshotFiles(store.files("snapshots"), cache=cache),
+        statistics=await StatisticsStore.open(store),
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from assay_chassis.store import FileStore
+from dataset_svc.errors import space_needed
 
 _CHUNK_BYTES = 1 << 20
 
@@ -38,11 +39,13 @@ class SnapshotFiles:
 
         Raises:
             FileNotFoundError: there is no such file.
+            StorageFull: the disk is full.
             OSError: the stored bytes do not have this digest.
         """
         path = self._cache / digest
         if not path.exists():
-            await self._fetch(digest, path)
+            with space_needed():
+                await self._fetch(digest, path)
         return path
 
     async def _fetch(self, digest: str, path: Path) -> None:
