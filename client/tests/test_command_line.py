@@ -58,7 +58,7 @@ def test_a_run_shows_both_kinds_of_metrics(assay: Any, server: Any, answer: Any,
     worst = next(line for line in lines if line.strip().startswith("ttftP99"))
     assert worst.rstrip().endswith("≥ 411.2 ms")
     note = next(line for line in lines if line.startswith("ttftP99: at least"))
-    assert note.endswith("p99 needs 299 observations, here are 252")
+    assert note.endswith("252 observations are too few for an upper bound; p99 needs 299")
     power = next(line for line in lines if line.strip().startswith("power "))
     assert power.rstrip().endswith("not measured")
     assert "power, tokensPerWatt: not measured: rapl: no /sys/class/powercap" in lines

@@ -230,8 +230,29 @@ def test_a_download_that_breaks_off_leaves_no_file(
 
 def test_the_difference_is_to_the_snapshot_before(assay: Any, server: Any, answer: Any, known: None) -> None:
     path = f"/v1/snapshots/{SNAPSHOT}/diff"
-    server.on("GET", path, answer({"items": [], "next_cursor": None}))
-    assert assay("dataset", "diff", "questions", "--key", "id", "--change", "changed", "--json").code == 0
+    changed = {
+        "change": "changed",
+        "index_before": 3,
+        "index_after": 4,
+        "before": {"id": 1, "answer": "a", "same": "x"},
+        "after": {"id": 1, "answer": "b", "same": "x"},
+    }
+    difference = {
+        "added": 2,
+        "removed": 0,
+        "changed": 1,
+        "unchanged": 250,
+        "columns": {"added": ["hint"], "removed": [], "retyped": []},
+        "items": [changed],
+        "total": 1,
+    }
+    server.on("GET", path, answer(difference))
+    outcome = assay("dataset", "diff", "questions", "--key", "id", "--change", "changed")
+    assert outcome.code == 0
+    lines = [line.split() for line in outcome.out.splitlines()]
+    assert ["3", "4", "changed", '{"answer":', '"a"}', '{"answer":', '"b"}'] in lines
+    assert "2 added, 0 removed, 1 changed, 250 the same" in outcome.out
+    assert "hint added" in outcome.out
     [request] = server.calls("GET", path)
     assert request.query == {
         "against": OLDER,
@@ -243,6 +264,22 @@ def test_the_difference_is_to_the_snapshot_before(assay: Any, server: Any, answe
     outcome = assay("dataset", "diff", "questions", "--new", OLDER)
     assert outcome.code == 2
     assert "no older snapshot" in outcome.err
+
+
+def test_statistics_are_a_table(assay: Any, server: Any, answer: Any, known: None) -> None:
+    lengths = {"minimum": 1, "p25": 2, "median": 3, "p75": 4, "p95": 5, "p99": 6, "maximum": 7}
+    text = {"name": "input", "type": "string", "nulls": 2, "distinct": None, "lengths": lengths}
+    number = {"name": "level", "type": "int64", "nulls": 0, "distinct": 4, "minimum": -1, "maximum": 2.5}
+    server.on(
+        "GET",
+        f"/v1/snapshots/{SNAPSHOT}/statistics",
+        answer({"rows": 252, "bytes": 2048, "duplicate_rows": 3, "columns": [text, number]}),
+    )
+    outcome = assay("dataset", "stats", "questions")
+    lines = [line.split() for line in outcome.out.splitlines()]
+    assert ["input", "string", "2", "-", "1", "3", "5", "7", "-", "-"] in lines
+    assert ["level", "int64", "0", "4", "-", "-", "-", "-", "-1", "2.5"] in lines
+    assert "252, of which 3 repeat an earlier one" in outcome.out
 
 
 def test_a_snapshot_of_another_dataset_is_refused(

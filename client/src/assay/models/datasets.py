@@ -88,21 +88,72 @@ class Dataset(NamedDocument):
     created_at: str
 
 
+class Quantiles(Document):
+    """Lengths of texts in characters, or of lists in items."""
+
+    minimum: int
+    median: int
+    p95: int
+    maximum: int
+
+
+class ColumnStatistics(Document):
+    """A column in numbers; what does not apply to its type, or is too much to count, is ``None``."""
+
+    name: str
+    type: str = ""
+    nulls: int = 0
+    distinct: int | None = None
+    lengths: Quantiles | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+
+
 class SnapshotStatistics(Document):
-    """What the rows of a snapshot look like in numbers."""
+    """The rows of a snapshot in numbers; ``duplicate_rows`` are the same as an earlier one."""
 
     rows: int
     bytes: int = 0
-    columns: list[dict[str, Any]] = Field(default_factory=list)
+    duplicate_rows: int = 0
+    columns: list[ColumnStatistics] = Field(default_factory=list)
+
+
+class TypeChange(Document):
+    """A column that has another type than before."""
+
+    name: str
+    before: str
+    after: str
+
+
+class ColumnChanges(Document):
+    """How the columns of two snapshots differ."""
+
+    added: list[str] = Field(default_factory=list)
+    removed: list[str] = Field(default_factory=list)
+    retyped: list[TypeChange] = Field(default_factory=list)
+
+
+class RowDifference(Document):
+    """A row that was ``added``, ``removed`` or ``changed``; indices count from 0."""
+
+    change: str
+    index_before: int | None = None
+    index_after: int | None = None
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
 
 
 class SnapshotDifference(Document):
-    """How two snapshots differ: counts, and some of the rows."""
+    """How two snapshots differ: counts, and some of the rows, of ``total`` that differ."""
 
     added: int = 0
     removed: int = 0
     changed: int = 0
-    items: list[dict[str, Any]] = Field(default_factory=list)
+    unchanged: int = 0
+    columns: ColumnChanges = Field(default_factory=ColumnChanges)
+    items: list[RowDifference] = Field(default_factory=list)
+    total: int = 0
 
 
 class Row(Document):

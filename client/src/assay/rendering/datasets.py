@@ -7,12 +7,21 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from assay.models import Dataset, Ingest, Row, Snapshot, SnapshotDifference, SnapshotStatistics
+from assay.models import (
+    Dataset,
+    Ingest,
+    Row,
+    RowDifference,
+    Snapshot,
+    SnapshotDifference,
+    SnapshotStatistics,
+)
 from assay.rendering.text import (
     MISSING,
     Heading,
     clean,
     compact,
+    counted,
     fields,
     moment,
     one_line,
@@ -189,58 +198,91 @@ def _amount(job: Ingest) -> str:
 
 
 def statistics_report(statistics: SnapshotStatistics) -> RenderableType:
-    """What the rows look like in numbers."""
-    document = statistics.document()
+    """The rows of a snapshot in numbers, and those of each column."""
     lines = [
-        (name.replace("_", " "), _number(name, value))
-        for name, value in document.items()
-        if not isinstance(value, list | Mapping)
+        ("rows", f"{statistics.rows}, of which {statistics.duplicate_rows} repeat an earlier one"),
+        ("size", f"{size(statistics.bytes)} as Parquet"),
     ]
-    columns = [_flat(column) for column in statistics.columns]
-    names = list(dict.fromkeys(name for column in columns for name in column))
-    headings = [Heading(name.replace("_", " "), number=name not in ("name", "type")) for name in names]
-    rows = ([_number(name, column.get(name)) for name in names] for column in columns)
-    return Group(fields(lines), table(headings, rows))
+    rows = []
+    for column in statistics.columns:
+        lengths = column.lengths
+        measures = (
+            (MISSING,) * 4
+            if lengths is None
+            else (lengths.minimum, lengths.median, lengths.p95, lengths.maximum)
+        )
+        rows.append(
+            (
+                column.name,
+                column.type,
+                str(column.nulls),
+                MISSING if column.distinct is None else str(column.distinct),
+                *(str(measure) for measure in measures),
+                _number(column.minimum),
+                _number(column.maximum),
+            )
+        )
+    headings = (
+        Heading("column"),
+        Heading("type"),
+        Heading("nulls", number=True),
+        Heading("distinct", number=True),
+        Heading("shortest", number=True),
+        Heading("median", number=True),
+        Heading("p95", number=True),
+        Heading("longest", number=True),
+        Heading("least", number=True),
+        Heading("greatest", number=True),
+    )
+    caption = Text("Lengths: characters of texts, items of lists. Distinct values: up to 1000.", style="dim")
+    return Group(fields(lines), table(headings, rows), caption)
 
 
-def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Numbers of a column by names such as ``length p50``."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{name} {inner}": one for inner, one in value.items()}
-        elif not isinstance(value, list):
-            flat[name] = value
-    return flat
-
-
-def _number(name: str, value: Any) -> str:
-    if value is None:
-        return MISSING
-    if name == "bytes" and isinstance(value, int):
-        return size(value)
-    return f"{value:.1f}" if isinstance(value, float) else str(value)
+def _number(value: float | None) -> str:
+    return MISSING if value is None else f"{value:g}"
 
 
 def difference_report(difference: SnapshotDifference, *, old: str, new: str) -> RenderableType:
-    """Rows that two snapshots do not share."""
-    counts = f"{difference.added} added, {difference.removed} removed, {difference.changed} changed"
-    lines = [("from", old), ("to", new), ("rows", counts)]
-    styles = {"added": "green", "removed": "red", "changed": "yellow"}
-    rows = []
-    for item in difference.items:
-        change = str(item.get("change", ""))
-        before, after = item.get("before"), item.get("after") or item.get("row")
-        rows.append(
-            (
-                Text(change, style=styles.get(change, "")),
-                one_line(before, width=90) if before is not None else "",
-                one_line(after, width=90) if after is not None else "",
-            )
-        )
-    if not rows:
+    """How two snapshots differ: rows and columns."""
+    counts = (
+        f"{difference.added} added, {difference.removed} removed, {difference.changed} changed, "
+        f"{difference.unchanged} the same"
+    )
+    columns = difference.columns
+    changes = [
+        *(f"{name} added" for name in columns.added),
+        *(f"{name} removed" for name in columns.removed),
+        *(f"{change.name} from {change.before} to {change.after}" for change in columns.retyped),
+    ]
+    lines = [("from", old), ("to", new), ("rows", counts), ("columns", ", ".join(changes) or "the same")]
+    if not difference.items:
         return fields(lines)
-    return Group(fields(lines), table((Heading("change"), Heading("before"), Heading("after")), rows))
+    rows = [_difference_row(item) for item in difference.items]
+    headings = (
+        Heading("row before", number=True, style="dim"),
+        Heading("row after", number=True, style="dim"),
+        Heading("change"),
+        Heading("before"),
+        Heading("after"),
+    )
+    shown = Text(f"{len(rows)} of {counted(difference.total, 'row')} that differ", style="dim")
+    return Group(fields(lines), table(headings, rows), shown)
+
+
+def _difference_row(item: RowDifference) -> tuple[str | Text, ...]:
+    styles = {"added": "green", "removed": "red", "changed": "yellow"}
+    before, after = item.before, item.after
+    if before is not None and after is not None:
+        # What stayed the same in a changed row is no news.
+        names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+        before, after = ({name: row.get(name) for name in names} for row in (before, after))
+    return (
+        MISSING if item.index_before is None else str(item.index_before),
+        MISSING if item.index_after is None else str(item.index_after),
+        Text(clean(item.change), style=styles.get(item.change, "")),
+        "" if before is None else one_line(before, width=90),
+        "" if after is None else one_line(after, width=90),
+    )
 
 
 def row_table(rows: Iterable[Row]) -> Table:

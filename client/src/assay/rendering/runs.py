@@ -188,7 +188,13 @@ def scored_table(samples: Iterable[ScoredSample], *, metric: str) -> Table:
 def scored_view_table(views: Iterable[ScoredView]) -> Table:
     """Scored views of a run, one a line."""
     rows = (
-        (view.name or MISSING, state(view.state), _scoring(view), moment(view.created_at or None), view.id)
+        (
+            MISSING if view.name == view.id else view.name,
+            state(view.state),
+            _scoring(view),
+            moment(view.created_at or None),
+            view.id,
+        )
         for view in views
     )
     headings = (
@@ -204,7 +210,7 @@ def scored_view_table(views: Iterable[ScoredView]) -> Table:
 def scored_view_card(view: ScoredView) -> RenderableType:
     """One scored view with its numbers."""
     lines: list[tuple[str, str | Text]] = [
-        ("scoring", f"{view.name}  {view.id}".strip()),
+        ("scoring", view.id if view.name == view.id else f"{view.name}  {view.id}"),
         ("run", view.run_id),
         ("state", state(view.state)),
         ("how", _scoring(view)),
@@ -217,13 +223,22 @@ def scored_view_card(view: ScoredView) -> RenderableType:
 
 
 def _scoring(view: ScoredView) -> str:
-    parts = []
-    for pipeline in view.scoring.get("filters") or ():
-        steps = ", ".join(
-            ":".join(str(word) for word in (step.get("function"), *(step.get("arguments") or {}).values()))
-            for step in pipeline.get("steps") or ()
-        )
-        parts.append(f"{pipeline.get('name')} = {steps}")
-    if view.scoring.get("question_answer") is not None:
-        parts.append(f"questions and answers {compact(view.scoring['question_answer'])}")
+    parts = [
+        f"{pipeline.get('name')} = {_steps(pipeline.get('steps') or ())}"
+        for pipeline in view.scoring.get("filters") or ()
+    ]
+    question_answer = view.scoring.get("question_answer")
+    if question_answer is not None:
+        column = question_answer.get("expected_output_field")
+        steps = _steps(question_answer.get("expected_steps") or ())
+        expected = f"column {column!r}" if column else "the task's target"
+        parts.append(f"as questions and answers, expected: {expected}{steps and f', {steps}'}")
     return "; ".join(parts)
+
+
+def _steps(steps: Iterable[Mapping[str, Any]]) -> str:
+    """The steps of a filter, as the command line takes them."""
+    return ", ".join(
+        ":".join(str(word) for word in (step.get("function"), *(step.get("arguments") or {}).values()))
+        for step in steps
+    )

@@ -132,11 +132,9 @@ def _with_interval(
     percentile = distribution.get(rank) or {}
     low, high = percentile.get("low"), percentile.get("high")
     if percentile.get("at_least"):
+        needed = f"; p99 needs {_OBSERVATIONS_FOR_P99}" if rank == "p99" else ""
         count = distribution.get("n")
-        notes.add(
-            metric,
-            f"at least; an upper bound of p99 needs {_OBSERVATIONS_FOR_P99} observations, here are {count}",
-        )
+        notes.add(metric, f"at least; {count} observations are too few for an upper bound{needed}")
         return Text(f"\N{GREATER-THAN OR EQUAL TO} {amount(metric, value)}"), ""
     known = low is not None and high is not None
     return Text(amount(metric, value)), f"{seconds(low)} .. {seconds(high)}" if known else ""
