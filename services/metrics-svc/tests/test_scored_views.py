@@ -169,7 +169,9 @@ async def test_a_view_of_a_group_has_its_tasks(platform: Any) -> None:
         for task in tasks
     }
     group = BuiltinTask(task="kormedmcqa")
-    run = await platform.maker.make(tables, lambda document: [f"I choose {document.target}."], recipe=group)
+    run = await platform.maker.make(
+        tables, lambda document: [f"The answer is ({document.target})."], recipe=group
+    )
     choice = {"filters": [{"name": "letter", "steps": [{"function": "choice-letter"}]}]}
     async with platform.service() as client:
         own = await final_run(platform, client, run)
