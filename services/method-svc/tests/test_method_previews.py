@@ -165,10 +165,27 @@ async def test_examples_come_from_the_companion_where_none_is_named(api: Any, pe
 
     without = await preview(api, recipe=GSM8K, dataset_id=dataset_id, rows=1, num_fewshot=0)
     assert without["sources"][0]["fewshot"] is None
+    # The task that says 0 examples keeps 0: what was taken by default is then not told as a source.
+    zero = {"template": "builtin-lm-eval", "task": "gsm8k_cot_zeroshot"}
+    unused = await preview(api, recipe=zero, dataset_id=dataset_id, rows=1)
+    assert (unused["fewshot_source"], unused["sources"][0]["fewshot"]) == ("none", None)
+    # The dataset itself as the source means the rows that were ingested for it.
+    own = await preview(api, recipe=GSM8K, dataset_id=dataset_id, rows=1, fewshot_dataset_id=dataset_id)
+    assert own["items"] == found["items"]
     other = peer.add(rows_of("Other", 9))
     found = await preview(api, recipe=GSM8K, dataset_id=dataset_id, rows=1, fewshot_dataset_id=other)
     assert found["sources"][0]["fewshot_origin"] == "named"
     assert found["items"][0]["prompt"].count("Other") == 5
+
+
+async def test_the_rows_themselves_are_no_source_of_their_own(api: Any, peer: Any) -> None:
+    dataset_id = peer.add(rows_of("What is", 9))
+    options = {"recipe": GSM8K, "dataset_id": dataset_id, "num_fewshot": 3}
+    named = await preview(api, **options, fewshot_dataset_id=dataset_id)
+    assert named["fewshot_source"] == "evaluation_rows"
+    assert named == await preview(api, **options)
+    for item in named["items"]:
+        assert item["prompt"].count(f"What is {item['index']} + 1?") == 1
 
 
 async def test_what_differs_from_the_tasks_own_definition_is_told(api: Any, peer: Any) -> None:

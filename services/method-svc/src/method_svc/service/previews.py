@@ -7,15 +7,15 @@ from contextlib import asynccontextmanager
 
 from assay_chassis.errors import Fault, Unavailable
 from assay_harness.errors import HarnessError, HarnessFailed, HarnessProcessDied
-from assay_harness.index import EntryKind, IndexEntry
 from assay_harness.process import HarnessProcess
 from assay_harness.results import Document
 from assay_harness.spec import BuiltinTask, GroupRows, RowFiles, RowOrigin, Rows
-from method_svc.domain.previews import FewshotOrigin, Preview, PreviewWish, RowSource
+from method_svc.domain.previews import Preview, PreviewWish, RowSource
 from method_svc.domain.snapshots import Snapshot, SourceKind
 from method_svc.errors import InvalidMethod, PreviewTimedOut, faults_of
 from method_svc.service.catalogue import TaskCatalogue
 from method_svc.service.datasets import SnapshotReader
+from method_svc.service.row_sources import RowSourceResolver, without_unused
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +47,8 @@ class PreviewService:
             InvalidMethod: naming the field of the request, or the row, that cannot be used.
             PreviewTimedOut, IndexNotReady, Unavailable.
         """
-        tasks = await self._tasks_of(wish)
-        sources = [await self._source(wish, task, entry) for task, entry in tasks]
+        members = await self._members_of(wish)
+        sources = await RowSourceResolver(wish, self._snapshots).resolve(members)
         try:
             async with asyncio.timeout(self._timeout), self._slots:
                 return await self._render(wish, sources)
@@ -61,60 +61,12 @@ class PreviewService:
                 logger.warning("preview of %s failed: %s\n%s", wish.recipe, error, error.traceback_text)
             raise InvalidMethod(faults_of(error)) from error
 
-    async def _tasks_of(self, wish: PreviewWish) -> Sequence[tuple[str, IndexEntry | None]]:
-        """The task of the recipe, or the members of its group."""
+    async def _members_of(self, wish: PreviewWish) -> list[str]:
+        """The tasks of the recipe's group; empty where it is one task."""
         if not isinstance(wish.recipe, BuiltinTask):
-            return [("", None)]
+            return []
         entry = await self._tasks.runnable(wish.recipe.task)
-        if entry.kind is EntryKind.TASK:
-            return [("", entry)]
-        members = await self._tasks.members(entry)
-        known = {member.name for member in members}
-        for field, named in (
-            ("member_datasets", wish.member_datasets),
-            ("member_fewshot_datasets", wish.member_fewshot_datasets),
-        ):
-            for name in named.keys() - known:
-                message = f"{entry.name!r} has no member {name!r}; it has {', '.join(sorted(known))}"
-                raise InvalidMethod([Fault(message=message, field=f"{field}.{name}")])
-        return [(member.name, member) for member in members]
-
-    async def _source(self, wish: PreviewWish, task: str, entry: IndexEntry | None) -> RowSource:
-        """The rows of one task; ``task`` is empty unless it is a member of a group."""
-        if task in wish.member_datasets:
-            evaluation = await self._snapshots.current(
-                wish.member_datasets[task], field=f"member_datasets.{task}"
-            )
-        elif wish.dataset_id is None and wish.snapshot_id is None:
-            message = (
-                f"task {task!r} has no dataset; name one in member_datasets, or dataset_id for all members"
-            )
-            raise InvalidMethod([Fault(message=message, field=f"member_datasets.{task}")])
-        else:
-            evaluation = await self._snapshots.either(
-                dataset_id=wish.dataset_id, snapshot_id=wish.snapshot_id
-            )
-        fewshot, origin = await self._fewshot(wish, task, entry, evaluation)
-        return RowSource(task=task, evaluation=evaluation, fewshot=fewshot, fewshot_origin=origin)
-
-    async def _fewshot(
-        self, wish: PreviewWish, task: str, entry: IndexEntry | None, evaluation: Snapshot
-    ) -> tuple[Snapshot | None, FewshotOrigin]:
-        if task in wish.member_fewshot_datasets:
-            named = wish.member_fewshot_datasets[task]
-            field = f"member_fewshot_datasets.{task}"
-            return await self._snapshots.current(named, field=field), FewshotOrigin.NAMED
-        if wish.fewshot_dataset_id is not None or wish.fewshot_snapshot_id is not None:
-            found = await self._snapshots.either(
-                dataset_id=wish.fewshot_dataset_id, snapshot_id=wish.fewshot_snapshot_id, prefix="fewshot_"
-            )
-            return found, FewshotOrigin.NAMED
-        configured = entry.num_fewshot if entry is not None else None
-        wanted = configured if wish.options.num_fewshot is None else wish.options.num_fewshot
-        if wanted and evaluation.fewshot_snapshot_id is not None:
-            found = await self._snapshots.snapshot(evaluation.fewshot_snapshot_id)
-            return found, FewshotOrigin.COMPANION
-        return None, FewshotOrigin.NOT_NAMED
+        return [member.name for member in await self._tasks.members(entry)]
 
     async def _render(self, wish: PreviewWish, sources: Sequence[RowSource]) -> Preview:
         async with self._open(wish, sources) as harness:
@@ -136,7 +88,7 @@ class PreviewService:
                 documents += [document for document in batch if document.index < count]
                 if len(documents) == len(wanted):
                     break
-        return Preview(documents=documents, facts=facts, sources=list(sources))
+        return Preview(documents=documents, facts=facts, sources=without_unused(sources, facts))
 
     @asynccontextmanager
     async def _open(self, wish: PreviewWish, sources: Sequence[RowSource]) -> AsyncIterator[HarnessProcess]:
@@ -158,10 +110,17 @@ class PreviewService:
         )
 
 
-def _origin(snapshot: Snapshot) -> RowOrigin:
+def _origin(snapshot: Snapshot) -> RowOrigin | None:
     source = snapshot.source
-    if snapshot.kind is SourceKind.JSONL:
-        return RowOrigin(kind="jsonl")
-    return RowOrigin(
-        kind="huggingface", repo_id=source["repo_id"], subset=source.get("subset"), split=source.get("split")
-    )
+    match source.get("kind"):
+        case SourceKind.HUGGINGFACE:
+            return RowOrigin(
+                kind="huggingface",
+                repo_id=source.get("repo_id"),
+                subset=source.get("subset"),
+                split=source.get("split"),
+            )
+        case SourceKind.JSONL:
+            return RowOrigin(kind="jsonl")
+        case _:
+            return None
