@@ -41,6 +41,7 @@ class TaskEvaluation:
         self._task = built.task
         self._options = options
         self._chat = _chat_text if options.apply_chat_template else None
+        self._generation: tuple[dict[str, Any], dict[str, JsonValue]] | None = None
         self._repeats: int = built.task.config.repeats or 1
         self._rolling = built.task.OUTPUT_TYPE == "loglikelihood_rolling"
 
@@ -158,8 +159,14 @@ class TaskEvaluation:
             kind=kind,
             context=arguments[0],
             messages=json.loads(arguments[0]) if self._options.apply_chat_template else None,
-            generation_kwargs=generation_arguments(arguments[1]),
+            generation_kwargs=self._normalised(arguments[1]),
         )
+
+    def _normalised(self, arguments: dict[str, Any]) -> dict[str, JsonValue]:
+        """Return normalised generation arguments, the same object as long as a task gives the same ones."""
+        if self._generation is None or self._generation[0] != arguments:
+            self._generation = (dict(arguments), generation_arguments(arguments))
+        return self._generation[1]
 
     def _doc(self, index: int) -> Any:
         """Return the document that the prompt was built from."""

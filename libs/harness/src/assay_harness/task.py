@@ -41,6 +41,8 @@ class PinnedTask(ConfigurableTask):  # type: ignore[misc]
     def __init__(self, *, splits: Mapping[str, "datasets.Dataset"], config: dict[str, Any]) -> None:
         self._splits = splits
         self._prepared: dict[tuple[str, int], Any] = {}
+        self._pool: frozenset[int] = frozenset()
+        self._rendered: dict[tuple[int, str, str], Any] = {}
         super().__init__(config=config)
 
     def download(self, *arguments: object, **options: object) -> None:
@@ -64,6 +66,30 @@ class PinnedTask(ConfigurableTask):  # type: ignore[misc]
         if self.fewshot_cfg.split is not None:
             return self._prepare(self.fewshot_cfg.split, self.fewshot_cfg.process_docs)
         return super().fewshot_docs()
+
+    def keep_rendered_examples(self) -> None:
+        """Render each row to draw examples from once: five examples a prompt are most of its cost.
+
+        Only the rows that the sampler keeps; those that a sampler makes anew are rendered anew.
+        """
+        self._pool = frozenset(map(id, self.sampler.df))
+
+    def doc_to_text(self, doc: Any, doc_to_text: Any = None) -> Any:
+        """Return the text of a document; lm-eval names the template where the document is an example."""
+        return self._render("text", super().doc_to_text, doc, doc_to_text)
+
+    def doc_to_target(self, doc: Any, doc_to_target: Any = None) -> Any:
+        """Return the target of a document; lm-eval names the template where the document is an example."""
+        return self._render("target", super().doc_to_target, doc, doc_to_target)
+
+    def _render(self, part: str, render: Callable[[Any, Any], Any], doc: Any, template: Any) -> Any:
+        """Render an example's template once; functions, which may do anything, are called each time."""
+        if not isinstance(template, str) or id(doc) not in self._pool:
+            return render(doc, template)
+        key = (id(doc), part, template)
+        if key not in self._rendered:
+            self._rendered[key] = render(doc, template)
+        return self._rendered[key]
 
     def _prepare(self, split: str | None, process_docs: Callable[[Any], Any] | None) -> Any:
         """Prepare a split once per function."""
@@ -239,6 +265,7 @@ def _prepare_sampler(task: PinnedTask, *, plan: SplitPlan, num_fewshot: int) -> 
     needed = num_fewshot + (plan.source is FewshotSource.EVALUATION_ROWS)
     if pool_size < needed:
         raise FewshotPoolTooSmall(available=pool_size, needed=needed, num_fewshot=num_fewshot)
+    task.keep_rendered_examples()
     # In the task's own arrangement its numbers are lm-eval's, whatever the rows are like.
     if plan.source is FewshotSource.EVALUATION_ROWS and not plan.canonical:
         task.sampler = ExcludingSampler(task, task.sampler)
