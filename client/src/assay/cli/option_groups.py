@@ -1,10 +1,13 @@
 """Options that several commands share, written down once as the fields of a dataclass."""
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+
+from typer.models import OptionInfo
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -13,7 +16,8 @@ def with_option_groups(command: Command) -> Command:
     """Give a command the fields of its dataclass parameters as options.
 
     A parameter whose type is a dataclass is replaced by that class's fields, in its place; the command gets
-    an instance made of them. The fields' annotations are typer's.
+    an instance made of them. The fields' annotations are typer's. The first line of the class's docstring
+    is the heading of its options in the help.
     """
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
@@ -39,13 +43,22 @@ def with_option_groups(command: Command) -> Command:
 
 def _parameters(group: Any) -> Iterator[inspect.Parameter]:
     hints = get_type_hints(group, include_extras=True)
+    title = (inspect.getdoc(group) or "").partition("\n")[0].removesuffix(".")
     for field in fields(group):
         yield inspect.Parameter(
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=_default(field),
-            annotation=hints[field.name],
+            annotation=_in_panel(hints[field.name], title=title),
         )
+
+
+def _in_panel(annotation: Any, *, title: str) -> Any:
+    """The annotation with its option under a heading."""
+    kind, *metadata = get_args(annotation)
+    [option] = [copy.copy(info) for info in metadata if isinstance(info, OptionInfo)]
+    option.rich_help_panel = title
+    return Annotated[kind, option]
 
 
 def _default(field: Field[Any]) -> Any:

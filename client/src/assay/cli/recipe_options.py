@@ -12,7 +12,7 @@ from assay.errors import RequestRefused
 
 @dataclass(frozen=True, slots=True)
 class RecipeChoices:
-    """A recipe by its parts."""
+    """The recipe, by its parts."""
 
     task: Annotated[
         str | None,
