@@ -49,6 +49,12 @@ async def test_data_of_the_hub_is_offered_the_task_that_is_defined_on_it(api: An
     assert found["column_mapping"]["complete"] is True
     assert found["column_mapping"]["mapping"] == {}
 
+    other = peer.add(GSM8K_ROWS, source={**GSM8K_SOURCE, "subset": "socratic"}, split="test")
+    guessless = await form(api, dataset_id=other)
+    assert guessless["guesses"] == []
+    task = next(field for field in guessless["ui"]["fields"] if field["path"] == "recipe.task")
+    assert "the rows are of subset 'socratic'" in task["choices"][0]["hint"]
+
     created = await api.post(found["ui"]["submit"], {**found["defaults"], "name": "from-the-form"})
     assert created["recipe"] == {"template": "builtin-lm-eval", "task": "gsm8k"}
 
@@ -172,6 +178,13 @@ async def test_a_task_that_does_not_fit_says_why(api: Any, peer: Any) -> None:
     assert "executes code" in found["reason"]
     _, detail = await api.refused("/v1/methods/form", status=404, dataset_id=dataset_id, task="gsm8kk")
     assert "gsm8k," in detail
+
+
+async def test_a_group_looks_for_the_columns_of_all_its_tasks(api: Any, peer: Any) -> None:
+    dataset_id = peer.add([{"ca": "a", "VA": "b"}])
+    found = await form(api, dataset_id=dataset_id, task="phrases_va")
+    assert found["task"]["members"] == ["phrases_ca-va", "phrases_va-ca"]
+    assert found["column_mapping"]["mapping"] == {"va": "VA"}
 
 
 async def test_a_form_needs_rows(api: Any, peer: Any) -> None:

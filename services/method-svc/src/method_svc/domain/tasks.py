@@ -20,9 +20,13 @@ class TaskMatches:
 
 @dataclass(frozen=True, slots=True)
 class TaskCandidate:
-    """A task on the same data, and how it differs from what the snapshot holds."""
+    """A task on the same repository; ``reason`` says how it differs from what the snapshot holds.
+
+    ``same_subset`` is whether it is defined on the very subset of the snapshot.
+    """
 
     entry: IndexEntry
+    same_subset: bool
     reason: str
 
 
@@ -52,7 +56,10 @@ def candidates(snapshot: Snapshot, entries: Iterable[IndexEntry]) -> Sequence[Ta
         )
 
     ranked = sorted(mine, key=rank)[:MAX_CANDIDATES]
-    return [TaskCandidate(entry=entry, reason=_reason(entry, snapshot)) for entry in ranked]
+    return [
+        TaskCandidate(entry=entry, same_subset=_same_subset(entry, source), reason=_reason(entry, snapshot))
+        for entry in ranked
+    ]
 
 
 def _same_repository(entry: IndexEntry, source: Mapping[str, Any]) -> bool:

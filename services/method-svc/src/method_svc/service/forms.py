@@ -57,7 +57,7 @@ class FormService:
             return TaskChoice(
                 entry=entry, candidates=choices, members=tuple(await self._tasks.members(entry))
             )
-        best = next((candidate for candidate in found if candidate.entry.refusal is None), None)
+        best = next((one for one in found if one.same_subset and one.entry.refusal is None), None)
         if best is None:
             return TaskChoice(candidates=choices)
         guess = Guess("recipe.task", best.entry.name, GuessBasis.SOURCE, best.reason)
