@@ -62,7 +62,9 @@ def test_the_index_knows_tasks_groups_and_refusals(task_index: TaskIndex) -> Non
     for name, reason in [
         ("humaneval", "executes code"),
         ("mmmu_val_accounting", "images"),
-        ("squadv2", "Python class"),
+        ("squadv2", "downloaded and executed"),
+        ("scrolls_quality", "Python class that loads its rows itself"),
+        ("xsum", "Python class that loads its rows itself"),
         ("kobest_boolq", "downloaded and executed"),
         ("pisa_en_llm_judged", "asks another language model"),
         ("babilong", "'babilong_qa1' cannot be run here: it generates"),
@@ -195,6 +197,36 @@ def _write_text_rows(path: Path) -> None:
     import pyarrow.parquet as pq
 
     pq.write_table(pa.table({"text": ["the cat sat on the mat"] * 3}), path)
+
+
+async def test_a_class_says_what_it_reads_and_refuses_what_it_would_ignore(
+    write_rows: Fixture, task_index: TaskIndex
+) -> None:
+    entry = task_index.get("fda")
+    assert (entry.columns, entry.splits, entry.output_type, entry.dataset_path) == (
+        ["text", "value"],
+        {"validation": "validation"},
+        "generate_until",
+        "hazyresearch/based-fda",
+    )
+    recipe = BuiltinTask(task="fda")
+    rows = RowFiles(
+        evaluation=write_rows("rows", [{"text": "A ", "value": "b"}] * 3), evaluation_split="validation"
+    )
+    async with HarnessProcess.open(recipe, TaskOptions(), rows, index=task_index) as harness:
+        assert (harness.facts.until, harness.facts.max_gen_toks) == (["\n"], 48)
+        assert [deviation.field for deviation in harness.facts.deviations] == ["dataset_path"]
+        (documents,) = [batch async for batch in harness.documents()]
+        assert documents[0].requests[0].generation_kwargs["max_gen_toks"] == 48
+    other = RowFiles(evaluation=write_rows("other", [{"text": "A "}]))
+    for options, files, error in [
+        (TaskOptions(num_fewshot=1), rows, InvalidOptions),
+        (TaskOptions(generation_kwargs={"max_gen_toks": 9}), rows, InvalidOptions),
+        (TaskOptions(), other, UnmappedColumn),
+    ]:
+        with pytest.raises(error):
+            async with HarnessProcess.open(recipe, options, files, index=task_index):
+                pytest.fail("it must not open")
 
 
 async def test_scores_that_do_not_fit_are_refused(files: RowFiles, task_index: TaskIndex) -> None:

@@ -14,8 +14,10 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from pydantic import JsonValue
 
 from assay_harness.index import Definition, EntryKind
+from assay_harness.python_task import request_arguments
 from assay_harness.results import Deviation, FewshotSource, MemberFacts, RequestKind, TaskFacts
 from assay_harness.sources import PACKAGE_ROOT, config_sha256
+from assay_harness.task import PinnedTask
 
 if TYPE_CHECKING:
     from assay_harness.evaluation import TaskEvaluation
@@ -132,7 +134,10 @@ def _task_facts(evaluation: "TaskEvaluation") -> TaskFacts:
     built = evaluation.built
     task, rows = built.task, built.rows
     kind = KINDS[task.OUTPUT_TYPE]
-    generation = generation_arguments(task.config.generation_kwargs) if kind is RequestKind.GENERATE else {}
+    generation = {}
+    if kind is RequestKind.GENERATE:
+        own = isinstance(task, PinnedTask)
+        generation = generation_arguments(task.config.generation_kwargs if own else request_arguments(task))
     until, max_gen_toks = generation.get("until"), generation.get("max_gen_toks")
     scorer = evaluation.scorer
     filters = list(scorer.filters)

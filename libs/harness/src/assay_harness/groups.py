@@ -13,10 +13,11 @@ from lm_eval.tasks._index import Entry, Kind
 
 from assay_harness.errors import GroupRowsMismatch
 from assay_harness.index import Definition, EntryKind
+from assay_harness.python_task import build_class
 from assay_harness.rows import RowReader
 from assay_harness.sources import PACKAGE_ROOT
 from assay_harness.spec import GroupRows, RowFiles, Rows, TaskOptions
-from assay_harness.task import BuiltTask, build_builtin
+from assay_harness.task import BuiltTask, build_builtin, load_definition
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ def build_definition(definition: Definition, *, options: TaskOptions, rows: Rows
         files = rows_of(definition.name, rows, tasks=[definition.name])
         path = Path(definition.yaml_paths[definition.name])
         return BuiltDefinition(
-            tasks=[build_builtin(definition.name, path, options=options, rows=files, reader=reader)],
+            tasks=[build_task(definition.name, path, options=options, rows=files, reader=reader)],
             groups={},
         )
     factory = _PinnedFactory(options=options, rows=rows, reader=reader, tasks=_task_names(definition))
@@ -48,6 +49,23 @@ def build_definition(definition: Definition, *, options: TaskOptions, rows: Rows
     # As lm-eval does: a task that occurs twice is asked once, in its first place, as built the last time.
     tasks = {task.config.task: factory.built[id(task)] for task in leaves}
     return BuiltDefinition(tasks=list(tasks.values()), groups=groups)
+
+
+def build_task(
+    name: str,
+    yaml_path: Path,
+    *,
+    options: TaskOptions,
+    rows: RowFiles,
+    reader: RowReader,
+    overrides: Mapping[str, Any] | None = None,
+) -> BuiltTask:
+    """Construct one task, be it a YAML file or a class; raises what either kind raises."""
+    path = PACKAGE_ROOT / yaml_path
+    config = load_definition(name, path)
+    if "class" in config:
+        return build_class(name, path, config["class"], options=options, rows=rows, reader=reader)
+    return build_builtin(yaml_path, config, options=options, rows=rows, reader=reader, overrides=overrides)
 
 
 def rows_of(task: str, rows: Rows, *, tasks: list[str]) -> RowFiles:
@@ -88,7 +106,7 @@ class _PinnedFactory(TaskFactory):  # type: ignore[misc]
 
     def _build_task(self, entry: Entry, overrides: dict[str, Any] | None) -> Task:
         """Construct a task on its rows and remember how it was built."""
-        built = build_builtin(
+        built = build_task(
             entry.name,
             entry.yaml_path.relative_to(PACKAGE_ROOT),
             options=self._options,

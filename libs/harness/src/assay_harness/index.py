@@ -24,7 +24,16 @@ from assay_harness.errors import HarnessFailed, TaskRefused, UnknownTask
 from assay_harness.settings import default_cache_directory
 
 _BUILD_SECONDS = 300
-_BUILDERS = ("index", "index_builder", "refusals", "group_scan", "module_scan", "columns", "sources")
+_BUILDERS = (
+    "index",
+    "index_builder",
+    "refusals",
+    "group_scan",
+    "module_scan",
+    "class_scan",
+    "columns",
+    "sources",
+)
 _CANDIDATES = 60
 _SCORED_TYPES = ("multiple_choice", "loglikelihood", "loglikelihood_rolling")
 

@@ -12,7 +12,7 @@ from lm_eval.tasks._index import Entry, Kind, TaskIndex
 from assay_harness.columns import required_columns
 from assay_harness.group_scan import Collection, describe_collections
 from assay_harness.module_scan import ModuleScanner
-from assay_harness.refusals import refuse
+from assay_harness.refusals import class_facts, refuse
 from assay_harness.sources import PACKAGE_ROOT, relative_references
 
 _ROLES = ("training", "validation", "test", "fewshot")
@@ -69,8 +69,16 @@ def _task(entry: Entry, *, scanner: ModuleScanner) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise TypeError(f"{entry.name} is not described by a mapping")
     refusal = refuse(config, scanner)
-    is_class = entry.kind is Kind.PY_TASK
-    output_type = "" if is_class else config.get("output_type", "generate_until")
+    facts = class_facts(config)
+    if facts is not None:
+        config |= {
+            "output_type": facts.output_type,
+            "dataset_path": facts.dataset_path,
+            "dataset_name": facts.dataset_name,
+            "metadata": {"version": facts.version},
+            **{f"{role}_split": split for role, split in facts.splits.items()},
+        }
+    output_type = config.get("output_type", "generate_until")
     return {
         "yaml_path": _yaml_path(entry),
         "output_type": output_type,
@@ -79,7 +87,7 @@ def _task(entry: Entry, *, scanner: ModuleScanner) -> dict[str, Any]:
         "dataset_path": _text(config.get("dataset_path")),
         "dataset_name": _text(config.get("dataset_name")),
         "num_fewshot": config.get("num_fewshot"),
-        "columns": _columns(config),
+        "columns": facts.columns if facts else _columns(config),
         "tags": sorted(entry.tags),
         "missing_packages": [
             name for name in scanner.packages(config) if importlib.util.find_spec(name) is None

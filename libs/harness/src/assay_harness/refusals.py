@@ -5,8 +5,10 @@ from typing import Any, NamedTuple
 
 from lm_eval.api.registry import metric_registry
 
+from assay_harness.class_scan import ClassFacts, scan_class
 from assay_harness.index import TaskStatus
 from assay_harness.module_scan import ModuleScanner
+from assay_harness.sources import function_references
 
 
 class Refusal(NamedTuple):
@@ -19,10 +21,7 @@ class Refusal(NamedTuple):
 def refuse(config: Mapping[str, Any], scanner: ModuleScanner) -> Refusal | None:
     """Return the first reason against running a task; `config` is its YAML with functions as text."""
     if "class" in config:
-        return Refusal(
-            TaskStatus.UNSUPPORTED,
-            "it is a Python class with data handling of its own, which cannot be given registered rows",
-        )
+        return _refuse_class(config, scanner)
     if config.get("unsafe_code"):
         return Refusal(TaskStatus.UNSAFE_CODE, "it executes code that the model wrote")
     if "llm_judge" in str(config.get("process_results") or ""):
@@ -33,6 +32,31 @@ def refuse(config: Mapping[str, Any], scanner: ModuleScanner) -> Refusal | None:
     if config.get("doc_to_image") or config.get("doc_to_audio"):
         return Refusal(TaskStatus.MULTIMODAL, "it needs images or sound; only text can be evaluated")
     return _refuse_data(config) or _refuse_metrics(config, scanner)
+
+
+def _refuse_class(config: Mapping[str, Any], scanner: ModuleScanner) -> Refusal | None:
+    """Find what keeps a task that is a Python class from being run on given rows."""
+    facts = class_facts(config)
+    if facts is None:
+        return Refusal(TaskStatus.UNSUPPORTED, "its definition is a class that lm-eval does not bring along")
+    if facts.loads_rows:
+        return Refusal(
+            TaskStatus.UNSUPPORTED,
+            "it is a Python class that loads its rows itself, so it cannot be given registered ones",
+        )
+    if not {"test", "validation"} & set(facts.splits):
+        return Refusal(TaskStatus.UNSUPPORTED, "its class does not say which split it evaluates on")
+    refusal = _refuse_metrics(config, scanner)
+    if refusal is None and facts.request_types != ["generate_until"]:
+        return Refusal(TaskStatus.UNSUPPORTED, "it is a Python class that asks in several ways at once")
+    return refusal
+
+
+def class_facts(config: Mapping[str, Any]) -> ClassFacts | None:
+    """Return what the file of a task's class says, None without a class or its file."""
+    for path, name in function_references(config.get("class")):
+        return scan_class(path, name)
+    return None
 
 
 def _refuse_data(config: Mapping[str, Any]) -> Refusal | None:

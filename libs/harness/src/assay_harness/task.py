@@ -110,7 +110,7 @@ class BuiltTask:
     the column mapping.
     """
 
-    task: PinnedTask
+    task: ConfigurableTask
     plan: SplitPlan
     num_fewshot: int
     fewshot_pool_size: int
@@ -130,22 +130,22 @@ def cache_compiled_templates() -> None:
 
 
 def build_builtin(
-    name: str,
     yaml_path: Path,
+    config: Mapping[str, Any],
     *,
     options: TaskOptions,
     rows: RowFiles,
     reader: RowReader,
     overrides: Mapping[str, Any] | None = None,
 ) -> BuiltTask:
-    """Construct a task of lm-eval's index; `yaml_path` is relative to the lm-eval package.
+    """Construct a task from what `load_definition` made of its file, relative to the lm-eval package.
 
     `overrides` are the settings that a group makes for its task. Raises `UnmappedColumn`, `TaskRefused`
     (with the reason found at this late point, such as a package that is not installed),
     `FewshotPoolTooSmall`, `InvalidOptions`, `RowFileProblem`.
     """
     path = PACKAGE_ROOT / yaml_path
-    config = _load(name, path) | dict(overrides or {})
+    config = dict(config) | dict(overrides or {})
     for key in ("tag", "group", "task_list", "dataset_kwargs", "custom_dataset"):
         config.pop(key, None)
     config["metadata"] = _metadata(config.get("metadata"), source=yaml_path)
@@ -170,7 +170,7 @@ def build_builtin(
     return replace(built, deviations=deviations)
 
 
-def _load(name: str, path: Path) -> dict[str, Any]:
+def load_definition(name: str, path: Path) -> dict[str, Any]:
     """Load a task's YAML with its functions; raises `TaskRefused` where these cannot be imported."""
     try:
         config: dict[str, Any] = copy.deepcopy(load_yaml(path, resolve_func=True))
@@ -239,7 +239,7 @@ def _build(
     changes = plan.overrides | ({"repeats": options.repeats} if options.repeats else {})
     task = _construct({**config, **changes}, splits=splits, available=evaluation.column_names)
     if task.get_config("output_type") == "generate_until":
-        task.set_config("generation_kwargs", _generation_overrides(options), update=True)
+        task.set_config("generation_kwargs", generation_overrides(options), update=True)
     elif options.apply_chat_template:
         problem = "this task scores log-probabilities of a continuation, which chat endpoints do not give"
         raise InvalidOptions(option="apply_chat_template", problem=problem)
@@ -319,7 +319,7 @@ def _metadata(configured: object, *, source: Path) -> dict[str, Any]:
     return {**metadata, "config_source": str(source)}
 
 
-def _generation_overrides(options: TaskOptions) -> dict[str, Any]:
+def generation_overrides(options: TaskOptions) -> dict[str, Any]:
     """Return a copy of the wanted generation arguments; a temperature implies sampling, as over HTTP."""
     overrides: dict[str, Any] = json.loads(json.dumps(options.generation_kwargs))
     if overrides.get("temperature"):

@@ -134,6 +134,10 @@ def letters(draw: Random, index: int) -> dict[str, Any]:
     return {"context": f"Unscramble case {index}", "completion": draw.choice(WORDS)}
 
 
+def extraction(draw: Random, index: int) -> dict[str, Any]:
+    return {"text": f" Device {index} is made of ", "key": "material", "value": draw.choice(WORDS)}
+
+
 def planning(draw: Random, index: int) -> dict[str, Any]:
     return {
         "context": f"There are {index} blocks.",
@@ -203,6 +207,10 @@ CASES: list[tuple[str, str, Callable[[Random, int], dict[str, Any]], dict[str, A
     ("anagrams1", "unscramble", letters, {"evaluation": "validation"}),
     ("acp_prog_bool", "acpbench", planning, {"evaluation": "test"}),
     ("bbq_generate", "bbq", bias, {"evaluation": "test"}),
+    # These three are Python classes.
+    ("fda", "fda", extraction, {"evaluation": "validation"}),
+    ("swde", "swde", extraction, {"evaluation": "validation"}),
+    ("squad_completion", "squad_completion", extraction, {"evaluation": "validation"}),
 ]
 
 
