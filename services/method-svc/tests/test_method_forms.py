@@ -3,7 +3,6 @@
 from typing import Any
 
 import jsonschema
-import pytest
 
 GSM8K_ROWS = [{"question": f"What is {n} + 1?", "answer": f"#### {n + 1}"} for n in range(8)]
 GSM8K_SOURCE = {
@@ -102,27 +101,25 @@ async def test_an_upload_is_offered_its_columns(api: Any, peer: Any) -> None:
     assert created["recipe"]["prompt_template"] == "{{input}}"
 
 
-@pytest.mark.parametrize(
-    ("columns", "expected"),
-    [
-        ("question answer", "question answer"),
-        ("prompt completion", "prompt completion"),
-        ("Query Response", "Query Response"),
-        ("answer question context", "question answer"),
-        ("user_question gold_label", "user_question gold_label"),
-        ("first second", "first second"),
-        ("prompt zzz", "prompt zzz"),
-        ("zzz target", "zzz target"),
-    ],
-)
-async def test_columns_are_guessed_by_name_then_by_type(
-    api: Any, peer: Any, columns: str, expected: str
-) -> None:
-    dataset_id = peer.add([dict.fromkeys(columns.split(), "x")])
-    found = await form(api, template="jsonl-qa-lm-eval", dataset_id=dataset_id)
-    recipe = found["defaults"]["recipe"]
-    assert f"{recipe['input_field']} {recipe['expected_output_field']}" == expected
-    assert all(guess["reason"] for guess in found["guesses"])
+GUESSED = {
+    "question answer": "question answer",
+    "prompt completion": "prompt completion",
+    "Query Response": "Query Response",
+    "answer question context": "question answer",
+    "user_question gold_label": "user_question gold_label",
+    "first second": "first second",
+    "prompt zzz": "prompt zzz",
+    "zzz target": "zzz target",
+}
+
+
+async def test_columns_are_guessed_by_name_then_by_type(api: Any, peer: Any) -> None:
+    for columns, expected in GUESSED.items():
+        dataset_id = peer.add([dict.fromkeys(columns.split(), "x")])
+        found = await form(api, template="jsonl-qa-lm-eval", dataset_id=dataset_id)
+        recipe = found["defaults"]["recipe"]
+        assert f"{recipe['input_field']} {recipe['expected_output_field']}" == expected
+        assert all(guess["reason"] for guess in found["guesses"])
 
 
 async def test_gaps_in_a_guessed_column_are_told(api: Any, peer: Any) -> None:
