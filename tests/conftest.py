@@ -14,6 +14,9 @@ import psutil
 import pytest
 
 from assay.client import AssayClient
+from assay_serving.testing.fixtures import ScriptedAdapterProcess, scripted_adapter
+
+__all__ = ["scripted_adapter"]
 
 ROOT = Path(__file__).parents[1]
 START_SECONDS = 300.0
@@ -56,11 +59,11 @@ class LocalPlatform:
         return (self.home / "logs" / f"{name}.log").read_text()
 
 
-def start_platform(home: Path) -> LocalPlatform:
+def start_platform(home: Path, **settings: str) -> LocalPlatform:
     log = (home.parent / f"{home.name}.log").open("wb")
     process = subprocess.Popen(
         [sys.executable, "-m", "assay_allinone", "up"],
-        env={**os.environ, "ASSAY_HOME": str(home)},
+        env={**os.environ, "ASSAY_HOME": str(home), **settings},
         stdout=log,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
@@ -91,6 +94,18 @@ def stop_platform(running: LocalPlatform) -> None:
 def local_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
     """One platform for all tests of a worker that do not break it."""
     running = start_platform(tmp_path_factory.mktemp("platform") / "home")
+    yield running
+    stop_platform(running)
+
+
+@pytest.fixture(scope="session")
+def scripted_platform(
+    tmp_path_factory: pytest.TempPathFactory, scripted_adapter: ScriptedAdapterProcess
+) -> Iterator[LocalPlatform]:
+    """A platform on the scripted adapter, whose workers' leases lapse soon."""
+    adapters = f"cpu={scripted_adapter.address}"
+    home = tmp_path_factory.mktemp("scripted-platform") / "home"
+    running = start_platform(home, ASSAY_ADAPTERS=adapters, ASSAY_LEASE_S="2")
     yield running
     stop_platform(running)
 

@@ -4,10 +4,32 @@ import asyncio
 import logging
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from assay_adapter_cpu.backend import CpuBackend
 from assay_adapter_cpu.settings import CpuAdapterSettings
 from assay_serving.adapter import serve_adapter
+
+
+@contextmanager
+def exporting_traces(otlp_endpoint: str | None) -> Iterator[TracerProvider | None]:
+    """A tracer provider that exports to the endpoint and flushes at the end; None without an endpoint."""
+    if otlp_endpoint is None:
+        yield None
+        return
+    provider = TracerProvider(resource=Resource.create({"service.name": "assay-adapter-cpu"}))
+    exporter = OTLPSpanExporter(endpoint=f"{otlp_endpoint.rstrip('/')}/v1/traces")
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    try:
+        yield provider
+    finally:
+        provider.shutdown()
 
 
 async def run(settings: CpuAdapterSettings) -> None:
@@ -19,15 +41,20 @@ async def run(settings: CpuAdapterSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    async with serve_adapter(
-        CpuBackend(settings), listen=settings.listen, max_instances=settings.max_instances
-    ) as address:
-        print(f"assay-adapter-cpu listens on {address}", flush=True)
-        if settings.address_file is not None:
-            partial = settings.address_file.with_suffix(".partial")
-            partial.write_text(address)
-            partial.replace(settings.address_file)
-        await ended.wait()
+    with exporting_traces(settings.otlp_endpoint) as tracer_provider:
+        serving = serve_adapter(
+            CpuBackend(settings),
+            listen=settings.listen,
+            max_instances=settings.max_instances,
+            tracer_provider=tracer_provider,
+        )
+        async with serving as address:
+            print(f"assay-adapter-cpu listens on {address}", flush=True)
+            if settings.address_file is not None:
+                partial = settings.address_file.with_suffix(".partial")
+                partial.write_text(address)
+                partial.replace(settings.address_file)
+            await ended.wait()
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from assay_adapter_cpu.llama_server import MAX_BATCH_TOKENS, LlamaServerConfig
 from assay_adapter_cpu.scoring import ScoringLane
 from assay_adapter_cpu.settings import engine_environment
 from assay_adapter_cpu.turns import PromptTurns
+from assay_serving.arrivals import Arrivals
 from assay_serving.backend import Engine, PreparedArtifact
 from assay_serving.errors import ContextTooLong, EngineError, StartFailed
 from assay_serving.launchers import EngineProcess, ProcessCommand
@@ -28,11 +29,9 @@ from assay_serving.types import (
     GenerateRequest,
     GenerateResult,
     Provenance,
-    RequestTimes,
     SamplingParameters,
     ScoreRequest,
     ScoreResult,
-    StampSource,
 )
 from assay_serving.upstream import ServerEvent, UpstreamAddress, UpstreamError, UpstreamReply
 
@@ -60,45 +59,23 @@ class EnginePlan:
 
 
 @dataclass(slots=True)
-class _Arrivals:
-    """Collects a stream's events; whether kernel or user-space times count is known only at the end."""
+class _Stream:
+    """What the events of one answer bring together."""
 
-    events: list[ServerEvent] = field(default_factory=list)  # one entry per token
+    arrivals: Arrivals = field(default_factory=Arrivals)
     pieces: list[str] = field(default_factory=list)
-    first_text: ServerEvent | None = None
     final: dict[str, Any] | None = None
-    merged_reads: int = 0
-    _last_merged: int = -1
 
     def add(self, event: ServerEvent) -> None:
         chunk = orjson.loads(event.data)
         if "error" in chunk:
-            raise_engine_error(chunk["error"], tokens_before_error=len(self.events))
-        if chunk["content"]:
-            self.pieces.append(chunk["content"])
-            self.first_text = self.first_text or event
-        for _ in chunk.get("tokens", ()):
-            if self.events and self.events[-1].read_number == event.read_number != self._last_merged:
-                self.merged_reads += 1
-                self._last_merged = event.read_number
-            self.events.append(event)
+            raise_engine_error(chunk["error"], tokens_before_error=self.arrivals.token_count)
+        text = chunk["content"]
+        if text:
+            self.pieces.append(text)
+        self.arrivals.add(event, tokens=len(chunk.get("tokens", ())), has_text=bool(text))
         if chunk["stop"]:
             self.final = chunk
-
-    def times(self, reply: UpstreamReply, *, completion_tokens: int, received_mono_ns: int) -> RequestTimes:
-        source, sent = reply.stamp_source, reply.sent_mono_ns
-        stamps = [event.arrived_mono_ns(source) for event in self.events]
-        # The two clocks are matched to within microseconds: a first token cannot come before its request.
-        return RequestTimes(
-            received_mono_ns=received_mono_ns,
-            sent_mono_ns=sent,
-            first_token_mono_ns=max(sent, self.first_text.arrived_mono_ns(source)) if self.first_text else 0,
-            done_mono_ns=max([reply.done_mono_ns, *stamps]),
-            token_offsets_us=tuple(max(0, stamp - sent) // 1000 for stamp in stamps),
-            exact_token_times=len(stamps) == completion_tokens,
-            stamp_source=source if stamps else StampSource.USER_SPACE,
-            merged_reads=self.merged_reads,
-        )
 
 
 class LlamaEngine(Engine):
@@ -217,7 +194,7 @@ class LlamaEngine(Engine):
 
     async def generate(self, request: GenerateRequest, *, received_mono_ns: int) -> GenerateResult:
         """Answer one request; waits for a free sequence and for its turn at prompt evaluation."""
-        arrivals = _Arrivals()
+        stream = _Stream()
         try:
             slot = await self._slots.get()
             try:
@@ -229,14 +206,15 @@ class LlamaEngine(Engine):
 
                     def on_event(event: ServerEvent) -> None:
                         prompt_done()
-                        arrivals.add(event)
+                        stream.add(event)
 
                     reply = await self._http.stream(body, on_event)
             finally:
                 self._slots.put_nowait(slot)
         except UpstreamError as error:
-            raise await self.connection_lost(error, tokens_before_error=len(arrivals.events)) from error
-        return _result(arrivals, reply, received_mono_ns=received_mono_ns)
+            tokens = stream.arrivals.token_count
+            raise await self.connection_lost(error, tokens_before_error=tokens) from error
+        return _result(stream, reply, received_mono_ns=received_mono_ns)
 
     async def score(self, request: ScoreRequest, *, received_mono_ns: int) -> ScoreResult:
         """Score one continuation in the scoring lane."""
@@ -299,25 +277,27 @@ def _completion_body(sampling: SamplingParameters, *, context_tokens: int) -> di
     }
 
 
-def _result(arrivals: _Arrivals, reply: UpstreamReply, *, received_mono_ns: int) -> GenerateResult:
-    final = arrivals.final
+def _result(stream: _Stream, reply: UpstreamReply, *, received_mono_ns: int) -> GenerateResult:
+    final = stream.final
     if final is None:
         raise EngineError(
             "the engine's stream ended without its last message",
             retryable=True,
-            tokens_before_error=len(arrivals.events),
+            tokens_before_error=stream.arrivals.token_count,
         )
     reason = _FINISH_REASONS.get(final["stop_type"])
     if reason is None:
         raise EngineError(f"the engine stopped for an unknown reason: {final['stop_type']!r}")
     completion_tokens = int(final["tokens_predicted"])
     return GenerateResult(
-        text="".join(arrivals.pieces),
+        text="".join(stream.pieces),
         finish_reason=reason,
         stop_match=final.get("stopping_word", ""),
         prompt_tokens=int(final["tokens_evaluated"]),
         completion_tokens=completion_tokens,
-        times=arrivals.times(reply, completion_tokens=completion_tokens, received_mono_ns=received_mono_ns),
+        times=stream.arrivals.times(
+            reply, completion_tokens=completion_tokens, received_mono_ns=received_mono_ns
+        ),
     )
 
 

@@ -28,6 +28,11 @@ class CpuAdapterSettings(BaseSettings):
     artifact_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(), description="directories that file:// artifacts may come from, separated by ':'"
     )
+    otlp_endpoint: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("ASSAY_CPU_OTLP_ENDPOINT", "ASSAY_OTLP_ENDPOINT"),
+        description="OTLP/HTTP base URL for traces; nothing is exported if not set",
+    )
     max_instances: int = Field(default=4, ge=1)
     max_concurrency: int = Field(default=16, ge=1, description="most sequences of one instance")
     default_context_tokens: int = Field(default=2048, ge=64, description="per sequence")
