@@ -101,3 +101,52 @@ def test_tasks_and_refusals(command: Callable[[str], Outcome], tmp_path: Path) -
     assert "line 2" in refused.err
     assert "line 3" in refused.err
     assert command("dataset show cli-broken --json").json()["status"] == "Empty"
+
+
+def test_what_is_in_a_dataset(command: Callable[[str], Outcome], tmp_path: Path) -> None:
+    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+    old = [{"id": number, "text": f"row {number}"} for number in range(5)]
+    new = [*old[1:4], {"id": 4, "text": "another"}, {"id": 9, "text": "row 9"}]
+    for path, rows in ((first, old), (second, new)):
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command(f"dataset create cli-rows --file {first} --json").json()
+    command(f"dataset upload cli-rows {second} --json").json()
+    assert len(command("dataset snapshots cli-rows --json").json()["items"]) == 2
+
+    difference = command("dataset diff cli-rows --key id --json").json()
+    assert [difference[name] for name in ("added", "removed", "changed", "unchanged")] == [1, 1, 1, 3]
+    shown = command("dataset diff cli-rows --key id --change changed").out
+    assert '{"text": "another"}' in shown
+    statistics = command("dataset stats cli-rows --json").json()
+    assert (statistics["rows"], statistics["duplicate_rows"]) == (5, 0)
+    assert command("dataset stats cli-rows").code == 0
+
+    for file_format in ("jsonl", "parquet"):
+        target = tmp_path / f"rows.{file_format}"
+        command(f"dataset download cli-rows --format {file_format} --output {target} --json").json()
+        assert target.stat().st_size > 0
+    assert [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()] == new
+
+
+def test_what_a_run_refers_to_is_not_deleted(command: Callable[[str], Outcome], tmp_path: Path) -> None:
+    path = tmp_path / "kept.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    dataset = command(f"dataset create cli-kept --file {path} --json").json()
+    fields = "--input-field input --expected-output-field expected_output --max-tokens 2"
+    command(f"method create cli-kept {fields} --dataset cli-kept --json").json()
+    model = f"--model SmolLM2-135M-Instruct --backend cpu --uri {MODEL_URI}"
+    command(f"artifact create cli-kept {model} --json").json()
+    subject = "--artifact cli-kept --dataset cli-kept --method cli-kept --limit 1 --name cli-keeper"
+    command(f"run start {subject} --wait --json").json()
+    refused = command("dataset delete cli-kept --yes")
+    assert refused.code == 2
+    assert "cli-keeper" in refused.err
+    snapshot_id = dataset["current_snapshot"]["id"]
+    assert command(f"dataset delete cli-kept --snapshot {snapshot_id} --yes").code == 2
+    assert command("dataset show cli-kept --json").json()["status"] == "Ready"
+
+    command(f"dataset create cli-gone --file {path} --json").json()
+    assert command("dataset delete cli-gone --yes").code == 0
+    gone = command("dataset show cli-gone")
+    assert gone.code == 2
+    assert "assay dataset list" in gone.err
