@@ -27,7 +27,7 @@ from metrics_svc.domain.progress import ScoringProgress
 from metrics_svc.domain.runs import RunMetrics, RunSubject, ScoringState
 from metrics_svc.domain.runs import now as timestamp
 from metrics_svc.domain.samples import SampleRecord, ScoredSample, read_records
-from metrics_svc.domain.scoring import FailedBy, has_work, is_own, run_of
+from metrics_svc.domain.scoring import WORK_FIELDS, FailedBy, has_work, is_own, run_of
 from metrics_svc.errors import Unscorable
 from metrics_svc.service.harness import HarnessOpener
 from metrics_svc.settings import Settings
@@ -57,7 +57,10 @@ def scorer_of(parts: ScorerParts) -> LeasedWorker:
     """The loop that works on up to ``scoring_slots`` views at a time."""
 
     async def find(limit: int) -> list[Document]:
-        active = await parts.store.scorings.find_many({"active": True}, order_by="sort_key", limit=limit)
+        # Without the metrics: this is asked at every block of every run.
+        active = await parts.store.scorings.find_many(
+            {"active": True}, order_by="sort_key", limit=limit, fields=WORK_FIELDS
+        )
         return [scoring for scoring in active if has_work(scoring, now=time.time())]
 
     async def carry_out(lease: Lease) -> None:

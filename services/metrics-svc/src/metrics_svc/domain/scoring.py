@@ -30,6 +30,9 @@ from metrics_svc.domain.runs import ScoringState
 
 Fields = dict[str, Any]
 
+WORK_FIELDS = ("rev", "lease", "active", "retry_at", "known_blocks", "scored_blocks", "final_blocks")
+"""What decides whether a view needs work, and whether it can be taken."""
+
 
 class FailedBy(StrEnum):
     """Who ended a scoring without a result."""
