@@ -1,7 +1,7 @@
 """Builds effective plans and opens the harness on them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from assay_chassis.errors import Fault
+from assay_chassis.errors import Fault, Unavailable
 from assay_chassis.service_client import ServiceClient
 from assay_chassis.store import Document
-from assay_harness.errors import HarnessError
+from assay_harness.errors import HarnessError, HarnessProcessDied
 from assay_harness.index import TaskIndex
 from assay_harness.process import HarnessProcess
 from assay_harness.results import Deviation, TaskFacts
@@ -22,7 +22,7 @@ from eval_svc.domain import RunOptions, RunRequest, canonical_hash
 from eval_svc.errors import InvalidPlan
 from eval_svc.fleet import ServingFleet, check_sampling
 from eval_svc.planning.faults import check_rendering, faults_of, task_options
-from eval_svc.planning.rows import RowResolver, Sources
+from eval_svc.planning.rows import RowResolver, Sources, some_at_once
 
 RECIPE: TypeAdapter[Recipe] = TypeAdapter(Recipe)
 _MOST_CHECKED = 64
@@ -63,6 +63,8 @@ class Planner:
             recipe = RECIPE.validate_python(method["recipe"])
             sources = await self._rows.resolve(request, recipe, await self._loaded_index())
             facts, sources = await self._check_rows(inputs, sources)
+        except HarnessProcessDied as error:
+            raise Unavailable(f"the rows could not be checked: {error}") from error
         except HarnessError as error:
             raise InvalidPlan(str(error), faults=faults_of(error)) from error
         await self._check_backend(facts, artifact=artifact, options=request.options)
@@ -101,32 +103,34 @@ class Planner:
         """
         recipe = RECIPE.validate_python(frozen["recipe"])
         options = TaskOptions.model_validate(frozen["options"])
-        rows: Rows
+        tasks = frozen.get("members") or [frozen]
+        paths = await self._downloads(tasks)
+        files = [_row_files(task, paths) for task in tasks]
+        rows: Rows = files[0]
         if members := frozen.get("members"):
-            rows = GroupRows(members={member["task"]: await self._row_files(member) for member in members})
-        else:
-            rows = await self._row_files(frozen)
+            names = [member["task"] for member in members]
+            rows = GroupRows(members=dict(zip(names, files, strict=True)))
         index = await self._loaded_index()
         async with HarnessProcess.open(recipe, options, rows, index=index) as harness:
             yield harness
 
-    async def _row_files(self, references: Mapping[str, Any]) -> RowFiles:
-        evaluation, fewshot = references["evaluation"], references["fewshot"]
-        return RowFiles(
-            evaluation=await self._download(evaluation),
-            evaluation_split=evaluation["split"],
-            evaluation_origin=evaluation.get("origin"),
-            fewshot=await self._download(fewshot) if fewshot else None,
-            fewshot_split=fewshot["split"] if fewshot else None,
-            fewshot_origin=fewshot.get("origin") if fewshot else None,
-        )
+    async def _downloads(self, tasks: Sequence[Mapping[str, Any]]) -> dict[str, Path]:
+        """The row files of all tasks, each once, by digest."""
+        snapshots = {
+            snapshot["digest"]: snapshot
+            for task in tasks
+            for snapshot in (task["evaluation"], task["fewshot"])
+            if snapshot
+        }
 
-    async def _download(self, snapshot: Mapping[str, Any]) -> Path:
-        return await self._datasets.download(
-            f"/v1/snapshots/{snapshot['snapshot_id']}/content.parquet",
-            sha256=snapshot["digest"],
-            directory=self._cache,
-        )
+        async def one(snapshot: Mapping[str, Any]) -> Path:
+            return await self._datasets.download(
+                f"/v1/snapshots/{snapshot['snapshot_id']}/content.parquet",
+                sha256=snapshot["digest"],
+                directory=self._cache,
+            )
+
+        return dict(zip(snapshots, await some_at_once(map(one, snapshots.values())), strict=True))
 
     async def _method(self, request: RunRequest) -> dict[str, Any]:
         path = f"/v1/methods/{request.method_id}"
@@ -184,6 +188,18 @@ def _limited(facts: TaskFacts, method: Mapping[str, Any]) -> list[Deviation]:
         return []
     message = f"only {facts.document_count} of {facts.row_count} rows are evaluated"
     return [Deviation("limit", None, facts.document_count, message)]
+
+
+def _row_files(references: Mapping[str, Any], paths: Mapping[str, Path]) -> RowFiles:
+    evaluation, fewshot = references["evaluation"], references["fewshot"]
+    return RowFiles(
+        evaluation=paths[evaluation["digest"]],
+        evaluation_split=evaluation["split"],
+        evaluation_origin=evaluation.get("origin"),
+        fewshot=paths[fewshot["digest"]] if fewshot else None,
+        fewshot_split=fewshot["split"] if fewshot else None,
+        fewshot_origin=fewshot.get("origin") if fewshot else None,
+    )
 
 
 def _check_chat(facts: TaskFacts, *, is_supported: bool, backend: str) -> None:

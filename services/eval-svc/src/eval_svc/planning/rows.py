@@ -214,12 +214,12 @@ class RowResolver:
                 return source.with_fewshot(named[task], is_default=False)
             return await self._with_fewshot(source, request, wants=wants)
 
-        return dict(zip(tasks, await _some_at_once(one(task) for task in tasks), strict=True))
+        return dict(zip(tasks, await some_at_once(one(task) for task in tasks), strict=True))
 
     async def _named_fewshot(self, request: RunRequest, tasks: list[str]) -> dict[str, Snapshot]:
         datasets = request.member_fewshot_datasets
         _check_members(datasets, tasks, field="member_fewshot_datasets", must_be_complete=False)
-        snapshots = await _some_at_once(
+        snapshots = await some_at_once(
             self._current(dataset_id, field=f"member_fewshot_datasets.{task}")
             for task, dataset_id in datasets.items()
         )
@@ -306,7 +306,7 @@ def _refused(message: str, *, field: str) -> InvalidPlan:
     return InvalidPlan(message, faults=[Fault(message, field=field)])
 
 
-async def _some_at_once(calls: Iterable[Awaitable[Result]]) -> list[Result]:
+async def some_at_once(calls: Iterable[Awaitable[Result]]) -> list[Result]:
     """The results of all calls, in order, with a bounded number under way."""
     gate = asyncio.Semaphore(LOOKUPS_AT_ONCE)
 
