@@ -135,6 +135,7 @@ async def test_from_registration_to_rows(client: httpx.AsyncClient) -> None:
         "filename": "sums.jsonl",
         "sha256": hashlib.sha256(data).hexdigest(),
         "bytes": len(data),
+        "compression": "none",
     }
     assert snapshot["columns"][1] == {"name": "answer", "type": "int64", "nulls": 0, "examples": [1, 2, 3]}
 

@@ -40,6 +40,43 @@ class NameTaken(Conflict):
         )
 
 
+class BeingDeleted(Conflict):
+    """Somebody is deleting it at this moment."""
+
+    slug = "being-deleted"
+    title = "It is being deleted"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} is being deleted; ask again in a moment, it may stay if a run refers to it")
+
+
+class CurrentSnapshot(Conflict):
+    """The snapshot is its dataset's data, or is about to be."""
+
+    slug = "current-snapshot"
+    title = "The snapshot is current"
+
+    def __init__(self, snapshot_id: str, *, dataset_id: str) -> None:
+        super().__init__(
+            f"snapshot {snapshot_id!r} is the data of dataset {dataset_id!r}, or about to be; replace "
+            "the data first, or delete the dataset"
+        )
+
+
+class UsedByRuns(Conflict):
+    """Runs refer to what should be deleted; their results could not be understood without it."""
+
+    slug = "used-by-runs"
+    title = "Runs refer to it"
+
+    def __init__(self, what: str, *, runs: Sequence[tuple[str, str]]) -> None:
+        names = ", ".join(f"{run_id} ({name})" if name else run_id for run_id, name in runs)
+        super().__init__(
+            f"{what} stays: runs refer to it: {names}",
+            faults=[Fault(message=f"run {run_id} refers to it", field="run") for run_id, _ in runs],
+        )
+
+
 class InvalidUpload(InvalidRequest):
     """The uploaded file is not JSON Lines that a dataset can be made of. Nothing was changed."""
 

@@ -7,6 +7,7 @@ library; not on white space, line ends or escapes of the upload, nor on how the 
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -106,14 +107,25 @@ class CanonicalWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if error is not None:
+            self._abandon()
+            return
         try:
-            if error is None and self._group:
+            if self._group:
                 self._end_group()
-            if error is None and self._writing is not None:
+            if self._writing is not None:
                 self._writing.result()
-        finally:
-            self._thread.shutdown(wait=True)
-        if error is None:
+            self._writer.close()
+        except BaseException:
+            self._abandon()
+            raise
+        self._thread.shutdown()
+
+    def _abandon(self) -> None:
+        self._thread.shutdown()
+        # The writer writes the end of the file when it is collected, if not now.
+        self._target.is_wanted = False
+        with suppress(OSError, pa.ArrowException):
             self._writer.close()
 
 
@@ -125,8 +137,11 @@ class _Hashing:
         self.sha256 = hashlib.sha256()
         self.size = 0
         self.closed = False
+        self.is_wanted = True
 
     def write(self, data: bytes) -> int:
+        if not self.is_wanted:
+            return len(data)
         self.sha256.update(data)
         self.size += len(data)
         return self._file.write(data)

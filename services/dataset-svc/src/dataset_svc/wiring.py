@@ -2,12 +2,14 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 from fastapi import FastAPI
 
 from assay_chassis.errors import Unavailable
-from assay_chassis.infrastructure import Infrastructure, open_infrastructure
+from assay_chassis.infrastructure import Infrastructure, in_background, open_infrastructure
+from assay_chassis.service_client import open_service_client
 from assay_chassis.telemetry import Telemetry
 from assay_chassis.web import create_web_app
 from dataset_svc.api import router
@@ -15,6 +17,7 @@ from dataset_svc.jsonl import Limits
 from dataset_svc.service import Services
 from dataset_svc.service.analysis import AnalysisService
 from dataset_svc.service.datasets import DatasetService
+from dataset_svc.service.deletion import DeletionService
 from dataset_svc.service.snapshots import SnapshotService
 from dataset_svc.service.uploads import UploadService
 from dataset_svc.settings import Settings
@@ -34,10 +37,20 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_infrastructure(
-            settings, service_name=SERVICE_NAME, telemetry=telemetry
-        ) as infrastructure:
+        async with (
+            open_infrastructure(settings, service_name=SERVICE_NAME, telemetry=telemetry) as infrastructure,
+            open_service_client(
+                settings.eval_url,
+                peer="eval-svc",
+                caller=SERVICE_NAME,
+                internal_key=settings.internal_key.get_secret_value(),
+                telemetry=telemetry,
+            ) as evaluations,
+        ):
             stores = await open_stores(infrastructure, cache=settings.home / "cache" / "snapshots")
+            deletion = DeletionService(
+                stores, evaluations=evaluations, grace=timedelta(seconds=settings.deletion_grace_s)
+            )
             app.state.services = Services(
                 datasets=DatasetService(stores),
                 snapshots=SnapshotService(stores),
@@ -52,13 +65,15 @@ def create_app(settings: Settings) -> FastAPI:
                     concurrent_ingests=settings.concurrent_ingests,
                     workspace=settings.home / "uploads",
                 ),
+                deletion=deletion,
                 analysis=AnalysisService(stores, cache=settings.home / "cache" / "diffs"),
             )
-            opened.append(infrastructure)
-            try:
-                yield
-            finally:
-                opened.clear()
+            async with in_background(deletion.sweep(every_s=settings.deletion_sweep_s)):
+                opened.append(infrastructure)
+                try:
+                    yield
+                finally:
+                    opened.clear()
         telemetry.close()
 
     async def readiness() -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from dataset_svc.service.analysis import AnalysisService
 from dataset_svc.service.datasets import DatasetService
+from dataset_svc.service.deletion import DeletionService
 from dataset_svc.service.snapshots import SnapshotService
 from dataset_svc.service.uploads import UploadService
 
@@ -16,3 +17,4 @@ class Services:
     snapshots: SnapshotService
     uploads: UploadService
     analysis: AnalysisService
+    deletion: DeletionService

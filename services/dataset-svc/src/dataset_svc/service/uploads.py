@@ -78,8 +78,7 @@ class UploadService:
             source = await self._receive(chunks, file, upload=upload)
             async with self._ingests:
                 content = await asyncio.to_thread(self._ingest, file, parquet, source=source, split=split)
-            await self._stores.files.put(content.digest, parquet)
-        return await self._stores.snapshots.publish(dataset_id, content)
+            return await self._stores.publish(dataset_id, content, parquet)
 
     def _ingest(self, file: BinaryIO, parquet: BinaryIO, *, source: Source, split: str) -> SnapshotContent:
         file.seek(0)

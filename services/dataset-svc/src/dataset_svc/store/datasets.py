@@ -2,15 +2,17 @@
 
 from assay_chassis.outbox import EventWriter
 from assay_chassis.store import Collection, DuplicateKey, Index, Store
-from assay_contracts.dataset_events import DatasetCreated
+from assay_contracts.dataset_events import DatasetCreated, DatasetDeleted
 from dataset_svc.domain.datasets import Dataset, Listing
 from dataset_svc.errors import DatasetNotFound, NameTaken
+from dataset_svc.store.deletion import DELETION_INDEX, Deletions, is_alive
 from dataset_svc.store.documents import dataset_of
 
 _INDEXES = (
     Index(("name", "version"), unique=True),
     Index(("sort_key",)),
     Index(("name", "sort_key")),
+    DELETION_INDEX,
 )
 
 
@@ -20,6 +22,7 @@ class DatasetStore:
     def __init__(self, collection: Collection, *, events: EventWriter) -> None:
         self.collection = collection
         self._events = events
+        self.deletions = Deletions(collection)
 
     @classmethod
     async def open(cls, store: Store, *, events: EventWriter) -> "DatasetStore":
@@ -51,11 +54,24 @@ class DatasetStore:
             raise NameTaken(**key, dataset_id=found["_id"] if found else "unknown") from None
 
     async def dataset(self, dataset_id: str) -> Dataset:
-        """The dataset; raises DatasetNotFound."""
+        """The dataset.
+
+        Raises:
+            DatasetNotFound: there is no such dataset.
+            BeingDeleted: it is being deleted, or not.
+        """
         document = await self.collection.get(dataset_id)
-        if document is None:
+        if document is None or not is_alive(document, f"dataset {dataset_id!r}"):
             raise DatasetNotFound(dataset_id)
         return dataset_of(document)
+
+    async def delete(self, dataset: Dataset) -> None:
+        """Delete a marked dataset; its name is free, its snapshots are to be removed."""
+        event = DatasetDeleted(dataset_id=dataset.id, name=dataset.name, version=dataset.version)
+        # No dataset can have this name.
+        await self.deletions.delete(
+            dataset.id, frees={"name": f"deleted:{dataset.id}"}, events=self._events(event)
+        )
 
     async def datasets(self, *, name: str | None, cursor: str | None, limit: int) -> Listing:
         """Datasets, newest first; only those of that name if one is given."""

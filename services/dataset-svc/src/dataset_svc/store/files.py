@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from assay_chassis.store import FileStore
 from dataset_svc.errors import space_needed
+from dataset_svc.store.removals import RemovalStore
 
 _CHUNK_BYTES = 1 << 20
 
@@ -18,13 +19,24 @@ _CHUNK_BYTES = 1 << 20
 class SnapshotFiles:
     """Canonical Parquet files under their digest, and copies of those in use on this machine's disk."""
 
-    def __init__(self, files: FileStore, *, cache: Path) -> None:
+    def __init__(self, files: FileStore, *, cache: Path, removals: RemovalStore) -> None:
         self._files = files
+        self._removals = removals
         self._cache = cache
 
     async def put(self, digest: str, file: BinaryIO) -> None:
         """Store ``file``, read from its start, unless it is there."""
         await self._files.put(digest, _chunks(file))
+
+    async def keep(self, digest: str, file: BinaryIO) -> None:
+        """Make sure that a file stays to which a document now refers."""
+        await self._removals.prevent(digest)
+        await self.put(digest, file)
+
+    async def remove(self, digest: str) -> None:
+        """Remove a file, here and in the store."""
+        await self._files.delete(digest)
+        (self._cache / digest).unlink(missing_ok=True)
 
     async def size(self, digest: str) -> int | None:
         """Bytes of a snapshot's file, or ``None`` when there is none."""
