@@ -11,6 +11,9 @@ from assay_harness.module_scan import ModuleScanner
 from assay_harness.sources import function_references
 
 
+_NETWORK_CLIENTS = {"requests", "httpx", "aiohttp", "openai", "anthropic"}
+
+
 class Refusal(NamedTuple):
     """The kind of obstacle, and the sentence that a user reads after "it cannot be run here:"."""
 
@@ -73,7 +76,11 @@ def _refuse_data(config: Mapping[str, Any]) -> Refusal | None:
 
 
 def _refuse_metrics(config: Mapping[str, Any], scanner: ModuleScanner) -> Refusal | None:
-    """Find metrics that are not part of what is installed."""
+    """Find metrics that are not part of what is installed, or that a service computes."""
+    if _NETWORK_CLIENTS & set(scanner.packages(config)):
+        return Refusal(
+            TaskStatus.REMOTE_JUDGE, "it sends the answers to a service over the network, which judges them"
+        )
     if scanner.loads_from_hub(config) or _has_hub_metric(config):
         return Refusal(
             TaskStatus.HUB_METRIC, "one of its metrics is code that would be downloaded and executed"
