@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from assay_contracts.dataset_events import DatasetDeleted
 from method_svc.domain.fit import DatasetSchema
 
 RECIPE = {"template": "jsonl-qa-lm-eval", "input_field": "question", "expected_output_field": "answer"}
@@ -30,6 +31,26 @@ async def test_a_known_schema_needs_no_call_and_a_refusal_is_confirmed(
     recipe = {**RECIPE, "input_field": "input", "expected_output_field": "target"}
     await api.create(recipe, dataset_id=dataset_id)
     assert peer.calls == [dataset_id]
+
+
+async def test_a_deleted_dataset_is_forgotten_for_good(
+    api: Any, peer: Any, tell: Any, eventually: Any, question_rows: Any
+) -> None:
+    dataset_id, other_id = peer.add(question_rows), peer.add(question_rows)
+    ready, last = peer.event(dataset_id), peer.event(other_id)
+    gone = DatasetDeleted(dataset_id=dataset_id, name="questions", version="main")
+    del peer.datasets[dataset_id]
+    for event in (ready, gone, ready, last):
+        await tell(event)
+
+    async def all_seen() -> bool:
+        return await store_of(api).schema(other_id) is not None
+
+    await eventually(all_seen)
+    assert await store_of(api).schema(dataset_id) is None
+    body = {"name": "never-made", "recipe": RECIPE, "dataset_id": dataset_id}
+    fields, _ = await api.refused("/v1/methods", body)
+    assert fields == ["dataset_id"]
 
 
 async def test_schemas_go_by_the_age_of_the_snapshot_whatever_the_order(

@@ -3,7 +3,7 @@
 A method is one document: its versions are few and small, so a new version and its event are one write.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from assay_chassis.errors import Unavailable
@@ -121,22 +121,37 @@ class MethodStore:
         }
 
         def decide(found: Document) -> Change | None:
-            return Change(set=fields) if found["snapshot_id"] < schema.snapshot_id else None
+            outdated = found["snapshot_id"] < schema.snapshot_id and not found.get("deleted")
+            return Change(set=fields) if outdated else None
 
+        await self._keep(schema.dataset_id, decide, new=fields)
+
+    async def forget(self, dataset_id: str) -> None:
+        """Forget a dataset's schema for good: an older event that arrives later does not bring it back."""
+
+        def decide(found: Document) -> Change | None:
+            return None if found.get("deleted") else Change(set={"deleted": True})
+
+        await self._keep(dataset_id, decide, new={"snapshot_id": "", "deleted": True})
+
+    async def _keep(
+        self, dataset_id: str, decide: Callable[[Document], Change | None], *, new: Mapping[str, Any]
+    ) -> None:
+        """Change what is kept of a dataset as ``decide`` says, or keep ``new`` where nothing is."""
         for _ in range(2):
-            if await self._schemas.modify(schema.dataset_id, decide) is not None:
+            if await self._schemas.modify(dataset_id, decide) is not None:
                 return
             try:
-                await self._schemas.insert({"_id": schema.dataset_id, **fields})
+                await self._schemas.insert({"_id": dataset_id, **new})
             except DuplicateKey:
                 continue
             return
-        raise Unavailable(f"the schema of {schema.dataset_id} could not be kept; try again")
+        raise Unavailable(f"the schema of {dataset_id} could not be kept; try again")
 
     async def schema(self, dataset_id: str) -> DatasetSchema | None:
         """The newest schema of the dataset that this service has heard of."""
         document = await self._schemas.get(dataset_id)
-        if document is None:
+        if document is None or document.get("deleted"):
             return None
         return DatasetSchema(
             dataset_id=dataset_id,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from assay_chassis.errors import Unavailable
 from assay_chassis.identifiers import new_id
-from assay_contracts.dataset_events import SnapshotReady
+from assay_contracts.dataset_events import DatasetDeleted, SnapshotReady
 from assay_harness.index import IndexEntry
 from assay_harness.spec import BuiltinTask, JsonlQuestionAnswer
 from method_svc.domain.fit import DatasetSchema, misfits
@@ -127,6 +127,10 @@ class MethodService:
                 columns=event.columns,
             )
         )
+
+    async def forget_dataset(self, event: DatasetDeleted) -> None:
+        """Forget the schema of a dataset that is gone."""
+        await self._store.forget(event.dataset_id)
 
     async def _check(self, recipe: AnyRecipe, *, dataset_id: str | None) -> Sequence[IndexEntry]:
         """The task of a built-in recipe, or the tasks of its group; raises InvalidMethod, IndexNotReady."""
