@@ -10,7 +10,6 @@ from assay_harness.index import TaskStatus
 from assay_harness.module_scan import ModuleScanner
 from assay_harness.sources import function_references
 
-
 _NETWORK_CLIENTS = {"requests", "httpx", "aiohttp", "openai", "anthropic"}
 
 
