@@ -123,24 +123,11 @@ class TaskEvaluation:
                     if used == filter_name:
                         encoded = EncodedValue(value, score.number_types.get(key, ""))
                         raw[metric, filter_name].append(decode_metric(encoded))
-        self._restore_aggregations({metric for metric, _ in raw}, scores)
         metrics, sample_count = _compute_task_aggregations(self.scorer, raw, iterations)
         return TaskMetrics(
             metrics={"name": self.name, "sample_len": sample_count, **metrics},
             counts={f"{metric},{name}": len(values) for (metric, name), values in raw.items()},
         )
-
-    def _restore_aggregations(self, metrics: set[str], scores: Sequence[DocumentScore]) -> None:
-        """Let lm-eval see one document where it learns only from scoring how to aggregate a metric.
-
-        A metric that returns several values has them aggregated as itself, which its task notes down while
-        it scores; this process may not have scored anything.
-        """
-        filtered = next((score for score in scores if score.filtered), None)
-        if filtered is not None and metrics - set(self.scorer.aggregation()):
-            self.scorer.process(
-                self._doc(filtered.index - self.start), list(next(iter(filtered.filtered.values())))
-            )
 
     def _request(self, instance: Instance, *, index: int, repeat: int) -> ModelRequest:
         """Translate one of lm-eval's requests."""

@@ -1,5 +1,6 @@
 """Imported once by the fork server: every harness process then starts as a copy with lm-eval in memory."""
 
+import gc
 import importlib
 import multiprocessing.spawn
 from collections.abc import Mapping
@@ -24,3 +25,6 @@ def skip_main_module() -> None:
 skip_main_module()
 isolate_environment()
 importlib.import_module("assay_harness.engine")
+# What is loaded now stays: collections in the copies need not look at it, nor so copy its memory pages.
+gc.collect()
+gc.freeze()
