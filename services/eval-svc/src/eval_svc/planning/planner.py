@@ -26,6 +26,8 @@ from eval_svc.planning.rows import RowResolver, Sources, some_at_once
 
 RECIPE: TypeAdapter[Recipe] = TypeAdapter(Recipe)
 _MOST_CHECKED = 64
+_CHECKS_AT_ONCE = 4
+"""Plans whose rows are checked at the same time: each has a harness process of some 200 MB."""
 
 
 class Planner:
@@ -46,6 +48,7 @@ class Planner:
         self._fleet = fleet
         self._cache = cache
         self._index = index
+        self._checks = asyncio.Semaphore(_CHECKS_AT_ONCE)
         self._checked: dict[str, tuple[TaskFacts, Sources]] = {}
 
     async def plan(self, request: RunRequest, *, artifact: Document) -> dict[str, Any]:
@@ -148,7 +151,7 @@ class Planner:
         key = canonical_hash({**inputs, **sources.frozen()})
         if key in self._checked:
             return self._checked[key]
-        async with self.open_harness({**inputs, **sources.frozen()}) as harness:
+        async with self._checks, self.open_harness({**inputs, **sources.frozen()}) as harness:
             facts = harness.facts
             used = sources.without_unused(facts)
             if used == sources:

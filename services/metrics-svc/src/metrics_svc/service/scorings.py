@@ -1,5 +1,6 @@
 """Scored views: another way to score the samples of a finished run, without asking the model again."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,9 @@ from metrics_svc.service.harness import HarnessOpener
 from metrics_svc.service.runs import RunService, metrics_of
 from metrics_svc.service.samples import SampleFilter, SamplePage, list_samples
 from metrics_svc.store import MetricsStore
+
+CHECKS_AT_ONCE = 2
+"""Requests that are checked at the same time: each has a harness process of some 200 MB."""
 
 
 class ScoredView(QualityMetrics):
@@ -56,6 +60,7 @@ class ScoringService:
         self._runs = runs
         self._harness = harness
         self._wakeup = wakeup
+        self._checks = asyncio.Semaphore(CHECKS_AT_ONCE)
 
     async def create(self, *, run_id: str, scoring: Scoring, name: str | None, client: str) -> CreatedView:
         """Ask for a view; the same scoring of the same run always gives the same view.
@@ -96,7 +101,7 @@ class ScoringService:
     async def _check(self, run: Mapping[str, Any], scoring: Scoring) -> None:
         """Open the task with this scoring; what does not fit shows at once."""
         try:
-            async with self._harness.open(read_plan(run).harness, scoring=scoring):
+            async with self._checks, self._harness.open(read_plan(run).harness, scoring=scoring):
                 return
         except (HarnessProcessDied, HarnessFailed) as error:
             raise Unavailable(f"the harness does not open: {error}") from error
