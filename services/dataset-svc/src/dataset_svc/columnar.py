@@ -39,7 +39,7 @@ _PARSE_BYTES = 1 << 20
 _NEGATIVE_ZERO = -(2**63)  # its bits, read as a whole number
 
 
-def parse_columns(data: bytes, schema: pa.Schema, limits: Limits) -> list[pa.RecordBatch] | None:
+def parse_columns(data: bytes | memoryview, schema: pa.Schema, limits: Limits) -> list[pa.RecordBatch] | None:
     """The rows of whole lines, or ``None`` if there is any doubt.
 
     Args:
@@ -71,12 +71,12 @@ def parse_columns(data: bytes, schema: pa.Schema, limits: Limits) -> list[pa.Rec
 class _Lines:
     """Lines that each begin with ``{`` and end with ``}``; ``longest`` is in bytes."""
 
-    data: bytes
+    data: bytes | memoryview
     count: int
     longest: int
 
 
-def _object_lines(data: bytes, limits: Limits) -> _Lines | None:
+def _object_lines(data: bytes | memoryview, limits: Limits) -> _Lines | None:
     """The lines if each is as it should be; without blank ones and blanks around them if need be."""
     characters = np.frombuffer(data, np.uint8)
     starts, ends = _bounds(characters)
@@ -85,7 +85,7 @@ def _object_lines(data: bytes, limits: Limits) -> _Lines | None:
         return None
     if _are_objects(characters, starts, ends):
         return _Lines(data, len(starts), longest)
-    stripped = [line for line in (line.strip(_BLANK) for line in data.split(b"\n")) if line]
+    stripped = [line for line in (line.strip(_BLANK) for line in bytes(data).split(b"\n")) if line]
     if all(line[0] == _OPEN and line[-1] == _CLOSE for line in stripped):
         return _Lines(b"\n".join(stripped), len(stripped), longest)
     return None
@@ -111,9 +111,7 @@ def _are_objects(
     return bool((last == _CLOSE).all())
 
 
-def _is_utf8(data: bytes) -> bool:
-    if data.isascii():
-        return True
+def _is_utf8(data: bytes | memoryview) -> bool:
     offsets = np.array([0, len(data)], np.int32)
     text = pa.StringArray.from_buffers(1, pa.py_buffer(offsets), pa.py_buffer(data))
     try:

@@ -1,11 +1,12 @@
 """Uploads that were compressed: which they are, and reading them within bounds."""
 
 from enum import StrEnum
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import pyarrow as pa
 
 from assay_chassis.errors import Fault, InvalidRequest
+from dataset_svc.blocks import Readable
 from dataset_svc.errors import BrokenArchive, ImplausibleArchive, UploadTooLarge
 
 _HIGHEST_RATIO = 500
@@ -65,14 +66,14 @@ class Content:
         self._sent_bytes = sent_bytes
         self._limit = limit
         self._size = 0
-        self._stream = (
-            file
+        self._stream: Readable = (
+            cast(Readable, file)
             if compression is Compression.NONE
             else pa.CompressedInputStream(pa.PythonFile(file, mode="r"), compression.value)
         )
 
-    def read(self, size: int, /) -> bytes:
-        """Up to ``size`` bytes; empty at the end.
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill the buffer from its start; the number of bytes, 0 at the end.
 
         Raises:
             BrokenArchive: the file is not what it should be, damaged, or ends early.
@@ -81,14 +82,14 @@ class Content:
             OSError: the file cannot be read.
         """
         try:
-            data: bytes = self._stream.read(size)
+            count = self._stream.readinto(buffer)
         except OSError as error:
             if error.errno is not None:
                 raise
             raise BrokenArchive(self._compression, reason=str(error)) from None
-        self._size += len(data)
+        self._size += count
         if self._size > self._limit:
             raise UploadTooLarge(limit=self._limit)
         if self._size > max(_PLAUSIBLE_BYTES, _HIGHEST_RATIO * self._sent_bytes):
             raise ImplausibleArchive(sent=self._sent_bytes, content=self._size, ratio=_HIGHEST_RATIO)
-        return data
+        return count

@@ -114,7 +114,7 @@ class _Reading:
             self._file.add_blank(len(rows))
 
     def _rows(self, block: Block) -> Iterator[Row]:
-        for line in read_lines(io.BytesIO(block.data), self._limits, first_line=block.first_line):
+        for line in read_lines(io.BytesIO(bytes(block.data)), self._limits, first_line=block.first_line):
             try:
                 if isinstance(line.content, FaultyLine):
                     raise line.content
