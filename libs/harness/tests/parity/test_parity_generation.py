@@ -146,10 +146,6 @@ def planning(draw: Random, index: int) -> dict[str, Any]:
     }
 
 
-def commitment(draw: Random, index: int) -> dict[str, Any]:
-    return {"premise": f"P {index}", "hypothesis": f"H {index}", "label": draw.randrange(3), "idx": index}
-
-
 def bias(draw: Random, index: int) -> dict[str, Any]:
     return {
         "context": f"A man and a woman met, case {index}.",
@@ -211,7 +207,6 @@ CASES: list[tuple[str, str, Callable[[Random, int], dict[str, Any]], dict[str, A
     ("anagrams1", "unscramble", letters, {"evaluation": "validation"}),
     ("acp_prog_bool", "acpbench", planning, {"evaluation": "test"}),
     ("bbq_generate", "bbq", bias, {"evaluation": "test"}),
-    ("super_glue-cb-t5-prompt", "super_glue", commitment, {"evaluation": "validation"}),
     # These three are Python classes.
     ("fda", "fda", extraction, {"evaluation": "validation"}),
     ("swde", "swde", extraction, {"evaluation": "validation"}),

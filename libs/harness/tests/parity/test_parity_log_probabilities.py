@@ -160,7 +160,6 @@ CASES: list[tuple[str, str, Make, str, str | None, int | None]] = [
     ("copa", "super_glue", plausible, "validation", "train", 1),
     ("mrpc", "glue", paraphrase, "validation", "train", 2),
     ("truthfulqa_mc1", "truthfulqa", targets, "validation", None, None),
-    ("truthfulqa_mc2", "truthfulqa", targets, "validation", None, None),
     ("crows_pairs_english", "crows_pairs", stereotype, "test", None, None),
     ("piqa", "piqa", physical, "validation", None, None),
     ("belebele_eng_Latn", "belebele", passage, "test", None, None),
