@@ -99,6 +99,23 @@ def test_an_unknown_name_brings_the_nearest(name: str, task_index: TaskIndex) ->
     assert len(caught.value.nearest) == 5
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("mlmu", "mmlu"), ("mmlu anatmy", "mmlu_anatomy"), ("hella swag", "hellaswag"), ("ai2_arc", "ai2_arc")],
+)
+def test_words_with_typing_errors_bring_what_was_meant(text: str, name: str, task_index: TaskIndex) -> None:
+    assert name in task_index.nearest(text)
+
+
+def test_search_by_status_and_kind(task_index: TaskIndex) -> None:
+    unsafe = task_index.search("humaneval", status=TaskStatus.UNSAFE_CODE)
+    assert "humaneval" in [entry.name for entry in unsafe]
+    assert task_index.search("humaneval", status=TaskStatus.OK) == []
+    groups = task_index.search("mmlu", limit=5, kind=EntryKind.GROUP)
+    assert [entry.kind for entry in groups] == [EntryKind.GROUP] * 5
+    assert groups[0].name == "mmlu"
+
+
 def test_search_puts_the_closest_name_first(task_index: TaskIndex) -> None:
     assert [entry.name for entry in task_index.search("gsm8k", limit=2)] == ["gsm8k", "gsm8k_cot"]
     assert task_index.search("mmlu anatomy")[0].name == "mmlu_anatomy"

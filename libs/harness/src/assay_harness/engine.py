@@ -77,7 +77,9 @@ class Engine:
         self._tasks: list[TaskEvaluation] = []
         for task in built:
             start = self._tasks[-1].start + self._tasks[-1].count if self._tasks else 0
-            self._tasks.append(TaskEvaluation(task, options=options, scoring=scoring, start=start))
+            self._tasks.append(
+                TaskEvaluation(task, options=options, scoring=scoring, start=start, in_group=len(built) > 1)
+            )
         self._starts = [task.start for task in self._tasks]
         self._count = sum(task.count for task in self._tasks)
         self.facts: TaskFacts = definition_facts(self._tasks, definition=definition, groups=self._groups)

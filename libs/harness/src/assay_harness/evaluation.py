@@ -30,7 +30,13 @@ class TaskEvaluation:
     """A constructed task. Row indices are its own, from 0; its documents begin at `start` in the run."""
 
     def __init__(
-        self, built: BuiltTask, *, options: TaskOptions, scoring: Scoring | None, start: int
+        self,
+        built: BuiltTask,
+        *,
+        options: TaskOptions,
+        scoring: Scoring | None,
+        start: int,
+        in_group: bool,
     ) -> None:
         self.built = built
         self.name: str = built.task.config.task
@@ -38,6 +44,7 @@ class TaskEvaluation:
         self.row_count = len(built.task.eval_docs)
         self.count = min(self.row_count, options.limit or self.row_count)
         self.start = start
+        self._in_group = in_group
         self._task = built.task
         self._options = options
         self._chat = _chat_text if options.apply_chat_template else None
@@ -201,7 +208,9 @@ class TaskEvaluation:
         )
 
     def _problem(self, index: int, problem: str) -> RowProblem:
-        """Return the error of a row, by its index in the run."""
+        """Return the error of a row, by its index in the run; in a group it tells the task's own row too."""
+        if self._in_group:
+            problem = f"row {index} of task {self.name!r}: {problem}"
         return RowProblem(row_index=self.start + index, problem=problem)
 
 

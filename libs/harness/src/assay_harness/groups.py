@@ -11,7 +11,7 @@ from lm_eval.evaluator_utils import EvalAcc, _propagate_higher_is_better, aggreg
 from lm_eval.tasks._factory import TaskFactory
 from lm_eval.tasks._index import Entry, Kind
 
-from assay_harness.errors import GroupRowsMismatch
+from assay_harness.errors import GroupRowsMismatch, HarnessError
 from assay_harness.index import Definition, EntryKind
 from assay_harness.python_task import build_class
 from assay_harness.rows import RowReader
@@ -105,15 +105,20 @@ class _PinnedFactory(TaskFactory):  # type: ignore[misc]
         self.built: dict[int, BuiltTask] = {}
 
     def _build_task(self, entry: Entry, overrides: dict[str, Any] | None) -> Task:
-        """Construct a task on its rows and remember how it was built."""
-        built = build_task(
-            entry.name,
-            entry.yaml_path.relative_to(PACKAGE_ROOT),
-            options=self._options,
-            rows=rows_of(entry.name, self._rows, tasks=self._tasks),
-            reader=self._reader,
-            overrides=overrides,
-        )
+        """Construct a task on its rows and remember how it was built; an error says which task it was."""
+        rows = rows_of(entry.name, self._rows, tasks=self._tasks)
+        try:
+            built = build_task(
+                entry.name,
+                entry.yaml_path.relative_to(PACKAGE_ROOT),
+                options=self._options,
+                rows=rows,
+                reader=self._reader,
+                overrides=overrides,
+            )
+        except HarnessError as error:
+            error.args = (f"in task {entry.name!r}: {error}",)
+            raise
         self.built[id(built.task)] = built
         return built.task
 

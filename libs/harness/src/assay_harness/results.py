@@ -127,7 +127,7 @@ class ModelRequest:
     prompt. `continuation` is empty for `generate`; for `rolling` it is the whole text and `context` is
     empty. `messages` is the prompt as chat turns where a chat template is asked for (`context` is then
     their JSON text). `generation_kwargs` always holds `until`, `max_gen_toks`, `temperature`, `do_sample`
-    for `generate` and is empty otherwise.
+    for `generate` and is empty otherwise; requests may share the dictionary, so it must not be changed.
     """
 
     index: int

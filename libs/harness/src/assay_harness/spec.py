@@ -108,7 +108,8 @@ class RowFiles(_Frozen):
 
     `evaluation_split` and `fewshot_split` name the splits that the rows were ingested from ("test",
     "train"); the rows always play the role that the task evaluates on, or draws its examples from. Without
-    `fewshot`, examples are drawn from the evaluation rows and the row itself is left out. An origin of None
+    `fewshot`, or where it is the same file, examples are drawn from the evaluation rows and the row itself,
+    with any that asks the same, is left out. An origin of None
     means that nobody knows, which is reported as a deviation from the task's own data.
     """
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from assay_harness.errors import GroupRowsMismatch, InvalidScores
+from assay_harness.errors import GroupRowsMismatch, InvalidScores, RowProblem, UnmappedColumn
 from assay_harness.index import TaskIndex
 from assay_harness.process import HarnessProcess
 from assay_harness.spec import BuiltinTask, GroupRows, RowFiles, TaskOptions
@@ -145,6 +145,23 @@ async def test_rows_for_other_tasks_than_the_groups_are_refused(
             pytest.fail("it must not open")
     assert caught.value.missing == task_index.tasks_of("blimp")[:2]
     assert caught.value.unknown == ["gsm8k"]
+
+
+async def test_what_is_wrong_with_one_member_names_it(write_rows: Fixture, task_index: TaskIndex) -> None:
+    tasks = task_index.tasks_of("blimp")
+    good = RowFiles(evaluation=write_rows("good", sentences("all", 3)))
+    bad = RowFiles(evaluation=write_rows("bad", [{"sentence_good": "x", "other": "y"}]))
+    rows = GroupRows(members=dict.fromkeys(tasks, good) | {tasks[5]: bad})
+    with pytest.raises(UnmappedColumn, match=f"in task '{tasks[5]}': .*'sentence_bad'") as caught:
+        async with HarnessProcess.open(BuiltinTask(task="blimp"), TaskOptions(), rows, index=task_index):
+            pytest.fail("it must not open")
+    assert caught.value.available == ["sentence_good", "other"]
+    rows = GroupRows(members=dict.fromkeys(tasks, good))
+    async with HarnessProcess.open(
+        BuiltinTask(task="blimp"), TaskOptions(), rows, index=task_index
+    ) as harness:
+        with pytest.raises(RowProblem, match=f"row 7 .*row 1 of task '{tasks[2]}'"):
+            await harness.score([(7, [])])
 
 
 async def test_a_tag_runs_as_a_group_without_numbers_of_its_own(
