@@ -11,11 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from assay_chassis.errors import Unavailable
 from assay_harness.process import HarnessProcess
 from assay_harness.results import Document
 from assay_harness.spec import JsonlQuestionAnswer, RowFiles, TaskOptions
+from assay_serving.adapter import serve_adapter
 from assay_serving.client import ModelServer
 from assay_serving.testing import answers
+from assay_serving.testing.adapter import ScriptedBackend
 from assay_serving.testing.endpoint import EndpointStatistics, serve_endpoint
 from assay_serving.testing.fixtures import ScriptedAdapterProcess
 from assay_serving.testing.script import Failure, FailureKind, Script
@@ -185,29 +188,25 @@ class CountingHarness(HarnessProcess):
 
 
 @asynccontextmanager
-async def engine_parts(
-    path: Path, address: str, url: str, *, concurrency: int
-) -> AsyncIterator[tuple[CountingHarness, ServingSession]]:
-    """A harness over 2,000 rows and a serving session at the endpoint."""
+async def serving_session(
+    address: str, url: str, *, key: str, concurrency: int = 8, ready_timeout_s: float = PATIENCE
+) -> AsyncIterator[ServingSession]:
+    """A session on an instance of its own."""
 
     async def ignore(*_: Any) -> None:
         return
 
-    rows = {"question": [f"Number {n}?" for n in range(2000)], "answer": ["12"] * 2000}
-    pq.write_table(pa.table(rows), path)
-    recipe = JsonlQuestionAnswer(input_field="question", expected_output_field="answer")
     terms = ServingTerms(
-        idempotency_key=path.parent.name,
+        idempotency_key=key,
         resources=dict.fromkeys(("cpus", "memory_bytes", "accelerators", "max_context_tokens")),
         concurrency=concurrency,
         lease_s=30.0,
-        ready_timeout_s=PATIENCE,
+        ready_timeout_s=ready_timeout_s,
         attempts=1,
         labels={},
     )
     artifact = {"backend": "cpu", "uri": url, "format": "scripted", "sha256": None, "revision": None}
     async with (
-        HarnessProcess.open(recipe, TaskOptions(), RowFiles(evaluation=path)) as harness,
         ServingFleet.connect({"cpu": address}, carrier=dict) as fleet,
         ServingSession(
             fleet=fleet,
@@ -217,7 +216,17 @@ async def engine_parts(
             on_closed=ignore,
         ) as session,
     ):
-        yield CountingHarness(harness._channel, harness.facts), session
+        yield session
+
+
+@asynccontextmanager
+async def counting_harness(path: Path) -> AsyncIterator[CountingHarness]:
+    """A harness over 2,000 rows."""
+    rows = {"question": [f"Number {n}?" for n in range(2000)], "answer": ["12"] * 2000}
+    pq.write_table(pa.table(rows), path)
+    recipe = JsonlQuestionAnswer(input_field="question", expected_output_field="answer")
+    async with HarnessProcess.open(recipe, TaskOptions(), RowFiles(evaluation=path)) as harness:
+        yield CountingHarness(harness._channel, harness.facts)
 
 
 async def settled(read: Callable[[], int]) -> int:
@@ -243,7 +252,8 @@ async def test_what_is_slow_stops_the_building(slow: str, adapter_address: str, 
     statistics: EndpointStatistics
     async with (
         serve_endpoint(Script(failures=failures)) as (url, statistics),
-        engine_parts(tmp_path / "rows.parquet", adapter_address, url, concurrency=8) as (harness, session),
+        counting_harness(tmp_path / "rows.parquet") as harness,
+        serving_session(adapter_address, url, key=tmp_path.name) as session,
     ):
         engine = Engine(
             harness=harness,
@@ -267,3 +277,21 @@ async def test_what_is_slow_stops_the_building(slow: str, adapter_address: str, 
         assert appended == [16] or sum(appended) <= 16
         assert statistics.requests <= 16 + 4 * 16 + in_flight
         assert built <= 16 + 4 * 16 + in_flight + window + in_hand
+
+
+async def test_a_run_waits_for_room_at_the_adapter_and_goes_back_into_the_line(tmp_path: Path) -> None:
+    backend = ScriptedBackend(directory=tmp_path)
+    async with (
+        serve_endpoint(Script()) as (url, _),
+        serve_adapter(backend, listen="127.0.0.1:0", max_instances=1) as address,
+        AsyncExitStack() as later,
+    ):
+        async with serving_session(address, url, key="first"):
+            with pytest.raises(Unavailable, match="no room"):
+                async with serving_session(address, url, key="hurried", ready_timeout_s=0.1):
+                    pass
+            patient = serving_session(address, url, key="patient")
+            waiting = asyncio.create_task(later.enter_async_context(patient))
+            await asyncio.sleep(0.7)
+            assert not waiting.done(), "two instances where one is allowed"
+        await asyncio.wait_for(waiting, PATIENCE)
