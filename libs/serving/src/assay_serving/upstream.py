@@ -166,6 +166,7 @@ class _Connection:
         self._done: asyncio.Future[None] | None = None
         self._idle_in: list[_Connection] | None = None
         self._reads = 0
+        self._is_spent = False
         self._realtime_to_mono_ns = 0
         self._loop.add_reader(sock, self._on_readable)
 
@@ -198,7 +199,8 @@ class _Connection:
 
     @property
     def may_be_kept(self) -> bool:
-        return self._parser.may_be_kept
+        """Whether another request may follow; False also where more came than was asked for."""
+        return self._parser.may_be_kept and not self._is_spent
 
     def rest(self, idle: "list[_Connection]") -> None:
         """Wait in `idle` for the next request; leaves it by itself when the engine closes."""
@@ -275,7 +277,7 @@ class _Connection:
             self._idle_in.remove(self)
             self.close()
         else:
-            # Answered and about to be taken out of use: whoever holds it closes it or finds it broken.
+            self._is_spent = True
             self._loop.remove_reader(self._socket)
 
     def _dispatch(self, events: list[bytes], kernel: int, read: int) -> None:
