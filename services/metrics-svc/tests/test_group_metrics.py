@@ -87,6 +87,11 @@ async def test_a_failed_sample_counts_for_its_task_only(platform: Any) -> None:
     run = await platform.maker.make(TABLES, answers, recipe=GROUP)
     async with platform.service() as client:
         metrics = await final(platform, client, run)
+        path = f"/v1/metrics/runs/{run.id}/samples"
+        wrong = {"metric": "wmdp.acc,none", "correct": "false"}
+        failed = (await client.get(path, params=wrong)).json()["items"]
+    assert sorted(item["index"] for item in failed) == [9, 10]
+    assert all(item["values"] == {"wmdp.acc,none": 0.0, "wmdp_chem.acc,none": 0.0} for item in failed)
     accuracy = [metrics["quality"][f"{task}.acc,none"] for task in TASKS]
     assert accuracy == [1.0, 12 / 14, 1.0]
     assert metrics["quality"]["wmdp.acc,none"] == 44 / 46

@@ -184,7 +184,7 @@ async def test_a_view_of_a_group_has_its_tasks(platform: Any) -> None:
     assert [member["samples_scored"] for member in view["members"]] == [6] * len(tasks)
 
 
-async def test_a_killed_scorer_leaves_a_view_that_the_next_one_finishes(platform: Any) -> None:
+async def test_a_stopped_scorer_leaves_a_view_that_the_next_one_finishes(platform: Any) -> None:
     run = await platform.maker.make(ROWS, rambling, recipe=GSM8K)
     async with platform.service() as client:
         await final_run(platform, client, run)
