@@ -63,6 +63,8 @@ def test_the_index_knows_tasks_groups_and_refusals(task_index: TaskIndex) -> Non
         ("humaneval", "executes code"),
         ("mmmu_val_accounting", "images"),
         ("squadv2", "downloaded and executed"),
+        ("slr_bench_all", "downloaded and executed"),
+        ("realtoxicityprompts", "a service over the network"),
         ("scrolls_quality", "Python class that loads its rows itself"),
         ("xsum", "Python class that loads its rows itself"),
         ("kobest_boolq", "downloaded and executed"),
@@ -120,6 +122,39 @@ def test_search_puts_the_closest_name_first(task_index: TaskIndex) -> None:
     assert [entry.name for entry in task_index.search("gsm8k", limit=2)] == ["gsm8k", "gsm8k_cot"]
     assert task_index.search("mmlu anatomy")[0].name == "mmlu_anatomy"
     assert task_index.search("no such thing at all") == []
+
+
+@pytest.mark.slow
+def test_every_task_that_may_be_run_loads_here(tmp_path: Path) -> None:
+    """The index is made without running any task's code; here each file's code is imported, offline."""
+    program = """
+        import contextlib, json, os
+        from assay_harness.settings import isolate_environment
+        isolate_environment()
+        from lm_eval.tasks._yaml_loader import load_yaml
+        from assay_harness.index import EntryKind, load_task_index
+        from assay_harness.sources import PACKAGE_ROOT
+        index, problems, count = load_task_index(), {}, 0
+        for entry in map(index.get, index):
+            if entry.kind is EntryKind.TASK and not entry.refusal:
+                count += 1
+                try:
+                    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+                        load_yaml(PACKAGE_ROOT / entry.yaml_path, resolve_func=True)
+                except BaseException as error:
+                    problems[entry.name] = repr(error)
+        print(json.dumps([count, problems]))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    count, problems = json.loads(done.stdout.splitlines()[-1])
+    assert problems == {}
+    assert count > 10_000
 
 
 def test_importing_the_client_loads_no_heavy_library() -> None:

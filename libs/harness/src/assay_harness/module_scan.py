@@ -57,7 +57,10 @@ class ModuleScanner:
     def _describe(self, tree: ast.Module, path: Path) -> ModuleFacts:
         """Collect a parsed file's facts, following imports of other task files."""
         packages: set[str] = set()
-        hub_at_import = any(_calls_hub(node) for node in tree.body if not isinstance(node, _DEFINITIONS))
+        loaders = _hub_loaders(tree)
+        hub_at_import = any(
+            _calls_hub(node, loaders) for node in tree.body if not isinstance(node, _DEFINITIONS)
+        )
         for names in _imports(tree.body):
             found = [local for name in names if (local := self._local(name, path)) is not None]
             if not found:
@@ -69,7 +72,7 @@ class ModuleScanner:
                 hub_at_import |= facts.hub_at_import
         return ModuleFacts(
             packages=frozenset(packages - set(sys.stdlib_module_names) - {"", "lm_eval"}),
-            hub_functions=_hub_functions(tree),
+            hub_functions=_hub_functions(tree, loaders),
             hub_at_import=hub_at_import,
         )
 
@@ -104,20 +107,24 @@ def _raises(handler: ast.ExceptHandler) -> bool:
     return any(isinstance(node, ast.Raise) for node in ast.walk(handler))
 
 
-def _calls_hub(tree: ast.AST) -> bool:
-    """Whether `evaluate.load(...)` is called anywhere below a node."""
+def _hub_loaders(tree: ast.Module) -> frozenset[str]:
+    """Return the names by which a file calls the function that loads a metric from the hub."""
+    names = {"evaluate.load", "hf_evaluate.load"}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "load":
-            owner = node.func.value
-            if isinstance(owner, ast.Name) and owner.id in ("evaluate", "hf_evaluate"):
-                return True
-    return False
+        if isinstance(node, ast.ImportFrom) and node.module == "evaluate":
+            names |= {alias.asname or alias.name for alias in node.names if alias.name == "load"}
+    return frozenset(names)
 
 
-def _hub_functions(tree: ast.Module) -> frozenset[str]:
+def _calls_hub(tree: ast.AST, loaders: frozenset[str]) -> bool:
+    """Whether one of the loaders is called anywhere below a node."""
+    return any(isinstance(node, ast.Call) and ast.unparse(node.func) in loaders for node in ast.walk(tree))
+
+
+def _hub_functions(tree: ast.Module, loaders: frozenset[str]) -> frozenset[str]:
     """Return the top-level definitions that load from the hub, and those that mention them."""
     definitions = [node for node in tree.body if isinstance(node, _DEFINITIONS)]
-    found = {node.name for node in definitions if _calls_hub(node)}
+    found = {node.name for node in definitions if _calls_hub(node, loaders)}
     grown = bool(found)
     while grown:
         mentions = {
