@@ -6,8 +6,9 @@ service answers and serves the snapshot that it had, or the new one.
 
 import gzip
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -267,3 +268,28 @@ def test_damaged_archives_are_refused_or_give_the_rows(filename: str, place: int
     # gzip has a checksum, so a damage that is not seen (in a header's time or name) changes no row. This zstd
     # file has none.
     assert filename == "x.zst" or rows == taken(GOOD * 9)
+
+
+async def test_the_service_holds_through_the_whole_corpus(api_at: Callable[..., Any], tmp_path: Path) -> None:
+    limits = {
+        "max_line_bytes": LIMITS.line_bytes,
+        "max_nesting": LIMITS.nesting,
+        "max_columns": LIMITS.columns,
+        "max_upload_bytes": MOST_BYTES,
+    }
+    async with api_at(tmp_path, **limits) as api:
+        dataset = await api.create()
+        served = await api.upload(dataset, {"q": "old"})
+        for name, file in CORPUS.items():
+            response = await api.send(dataset, file.data, params={"filename": file.filename})
+            if isinstance(file, Accepted):
+                assert response.status_code == 201, name
+                served = response.json()
+                assert await api.rows(served["id"]) == file.rows, name
+            else:
+                assert response.status_code == 422, name
+                assert response.json()["errors"][0].get("line") == file.line, name
+            current = (await api.get(f"/v1/datasets/{dataset}"))["current_snapshot"]
+            assert current == served, name
+            assert len(await api.rows(served["id"])) == served["rows"], name
+        assert (await api.get("/readyz"))["status"] == "ready"

@@ -1,8 +1,12 @@
 """The columnar parser and the exact one give the same: rows, digest, columns, faults."""
 
+import hashlib
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -249,3 +253,36 @@ def test_data_that_would_end_the_process_do_not_reach_the_parser() -> None:
     schema = ingest.SchemaInference(LIMITS).types_seen().append(ingest.pa.field("a", ingest.pa.int64()))
     for data in (b"null", b"null\n{}", b"\n\nnull", b"{}\nnull", b"{}null", b" null\n", b"\xef\xbb\xbfnull"):
         assert columnar.parse_columns(data, schema, LIMITS) is None
+
+
+PEAK = """
+import re, sys, tempfile
+from pathlib import Path
+from dataset_svc.domain.snapshots import Source
+from dataset_svc.ingest import ingest
+from dataset_svc.jsonl import Limits
+
+source = Source(kind="jsonl", filename="x.jsonl", sha256="0" * 64, bytes=1)
+with open(sys.argv[1], "rb") as file, tempfile.TemporaryFile() as target:
+    ingest(file, target, limits=Limits(), split="test", source=source)
+# Unlike the figure of getrusage, this one does not begin with the parent's.
+print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024)
+"""
+
+
+def peak_megabytes(path: Path, *, megabytes: int) -> int:
+    with path.open("wb") as file:
+        for number in range(megabytes):
+            text = hashlib.sha256(b"%d" % number).hexdigest().encode() * 8
+            file.writelines(b'{"n": %d, "t": "%d %s"}\n' % (each, each, text) for each in range(1850))
+    finished = subprocess.run(
+        [sys.executable, "-c", PEAK, str(path)], capture_output=True, text=True, check=True
+    )
+    return int(finished.stdout)
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    small = peak_megabytes(tmp_path / "small.jsonl", megabytes=60)
+    large = peak_megabytes(tmp_path / "large.jsonl", megabytes=240)
+    assert large < 300
+    assert large - small < 40

@@ -8,125 +8,15 @@ import resource
 import signal
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pyarrow as pa
 import pytest
-from fastapi import FastAPI, Response
-from pydantic import SecretStr
-from starlette.types import ASGIApp
 
-from assay_chassis.local import LocalServer
-from assay_chassis.web import INTERNAL_KEY_HEADER
-from dataset_svc.settings import Settings
 from dataset_svc.store import deletion
-from dataset_svc.wiring import create_app
-
-KEY = "test-internal-key"
-Serve = Callable[[ASGIApp], AbstractAsyncContextManager[str]]
-
-
-@dataclass
-class Runs:
-    """The part of eval-svc's contract that dataset-svc uses."""
-
-    using: dict[str, list[str]] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
-    fails: bool = False
-    while_asked: Callable[[str], Awaitable[None]] | None = None
-
-    def app(self) -> FastAPI:
-        app = FastAPI()
-
-        @app.get("/v1/evaluations", response_model=None)
-        async def evaluations(
-            limit: int, uses_dataset: str = "", uses_snapshot: str = ""
-        ) -> Response | dict[str, Any]:
-            used = uses_dataset or uses_snapshot
-            self.asked.append(used)
-            if self.while_asked is not None:
-                await self.while_asked(used)
-            if self.fails:
-                return Response(status_code=500)
-            runs = [{"id": run, "name": f"name of {run}"} for run in self.using.get(used, [])]
-            return {"items": runs[:limit], "next_cursor": None}
-
-        return app
-
-
-@dataclass
-class Api:
-    """dataset-svc and what it asks."""
-
-    http: httpx.AsyncClient
-    runs: Runs
-    home: Path
-
-    async def create(self, name: str | None = None) -> str:
-        name = name or f"rows-{uuid.uuid4().hex[:12]}"
-        response = await self.http.post("/v1/datasets", json={"name": name})
-        assert response.status_code == 201, response.text
-        return str(response.json()["id"])
-
-    async def send(self, dataset_id: str, data: bytes, **more: Any) -> httpx.Response:
-        return await self.http.post(f"/v1/datasets/{dataset_id}/data", content=data, **more)
-
-    async def upload(self, dataset_id: str, *rows: object) -> dict[str, Any]:
-        response = await self.send(dataset_id, b"".join(json.dumps(row).encode() + b"\n" for row in rows))
-        assert response.status_code == 201, response.text
-        return dict(response.json())
-
-    async def get(self, path: str, **query: Any) -> Any:
-        response = await self.http.get(path, params=query)
-        assert response.status_code == 200, response.text
-        return response.json()
-
-    async def status(self, path: str) -> int:
-        return (await self.http.get(path)).status_code
-
-    async def rows(self, snapshot_id: str) -> list[Any]:
-        return [item["row"] for item in (await self.get(f"/v1/snapshots/{snapshot_id}/rows"))["items"]]
-
-
-@pytest.fixture
-def api_at(serve: Serve, killable_nats: LocalServer, mongo_uri: str) -> Callable[..., Any]:
-    @asynccontextmanager
-    async def opened(home: Path, **more: Any) -> AsyncIterator[Api]:
-        runs = Runs()
-        async with serve(runs.app()) as url:
-            settings = Settings(
-                home=home,
-                nats_url=killable_nats.url,
-                mongo_uri=mongo_uri,
-                internal_key=SecretStr(KEY),
-                **{"eval_url": url, "deletion_sweep_s": 0.2, **more},
-                _env_file=None,
-            )
-            app = create_app(settings)
-            async with (
-                app.router.lifespan_context(app),
-                httpx.AsyncClient(
-                    transport=httpx.ASGITransport(app=app, raise_app_exceptions=False),
-                    base_url="http://dataset",
-                    headers={INTERNAL_KEY_HEADER: KEY},
-                    timeout=60,
-                ) as http,
-            ):
-                yield Api(http, runs, home)
-
-    return opened
-
-
-@pytest.fixture
-async def api(api_at: Callable[..., Any], tmp_path: Path) -> AsyncIterator[Api]:
-    async with api_at(tmp_path) as opened:
-        yield opened
 
 
 async def eventually(check: Callable[[], Awaitable[bool]], *, seconds: float = 20) -> None:
@@ -151,7 +41,7 @@ def zstd(data: bytes) -> bytes:
     ],
 )
 async def test_a_compressed_upload_has_the_rows_and_the_digest_of_a_plain_one(
-    api: Api,
+    api: Any,
     pack: Callable[[bytes], bytes],
     headers: dict[str, str],
     query: dict[str, str],
@@ -222,7 +112,7 @@ BAD = [
 ]
 
 
-async def test_after_every_bad_file_the_old_snapshot_is_served(api: Api) -> None:
+async def test_after_every_bad_file_the_old_snapshot_is_served(api: Any) -> None:
     dataset = await api.create()
     before = await api.upload(dataset, {"q": "a"}, {"q": "b"})
     for data in BAD:
@@ -248,7 +138,7 @@ def small_files() -> Any:
 
 @pytest.mark.parametrize("compress", [False, True])
 async def test_a_full_disk_is_said_and_changes_nothing(
-    api: Api, small_files: None, *, compress: bool
+    api: Any, small_files: None, *, compress: bool
 ) -> None:
     dataset = await api.create()
     before = await api.upload(dataset, {"q": 1})
@@ -264,7 +154,7 @@ async def test_a_full_disk_is_said_and_changes_nothing(
     assert (await api.upload(dataset, {"q": 2}))["rows"] == 1
 
 
-async def test_statistics_are_counted_once(api: Api) -> None:
+async def test_statistics_are_counted_once(api: Any) -> None:
     dataset = await api.create()
     snapshot = await api.upload(dataset, {"q": "aa", "n": 1}, {"q": "b"}, {"q": "b"})
     path = f"/v1/snapshots/{snapshot['id']}/statistics"
@@ -278,7 +168,7 @@ async def test_statistics_are_counted_once(api: Api) -> None:
     assert await api.get(path) == found
 
 
-async def test_a_download_uploaded_again_is_the_same_snapshot(api: Api) -> None:
+async def test_a_download_uploaded_again_is_the_same_snapshot(api: Any) -> None:
     dataset = await api.create()
     snapshot = await api.upload(dataset, {"q": "ä\u2028", "n": None}, {"n": 0.5, "l": [{"x": 1}]})
     response = await api.http.get(f"/v1/snapshots/{snapshot['id']}/content.jsonl")
@@ -288,7 +178,7 @@ async def test_a_download_uploaded_again_is_the_same_snapshot(api: Api) -> None:
     assert (await api.send(dataset, response.content)).json() == snapshot
 
 
-async def test_differences_are_paged(api: Api) -> None:
+async def test_differences_are_paged(api: Any) -> None:
     dataset = await api.create()
     old = await api.upload(dataset, *({"id": n, "q": f"q{n}"} for n in range(30)))
     new = await api.upload(
@@ -323,7 +213,7 @@ async def test_differences_are_paged(api: Api) -> None:
     assert await api.status(f"{path}?against=snap_0") == 404
 
 
-async def test_a_dataset_that_runs_refer_to_stays(api: Api) -> None:
+async def test_a_dataset_that_runs_refer_to_stays(api: Any) -> None:
     dataset = await api.create()
     snapshot = await api.upload(dataset, {"q": 1})
     api.runs.using[dataset] = ["run_a", "run_b"]
@@ -334,7 +224,7 @@ async def test_a_dataset_that_runs_refer_to_stays(api: Api) -> None:
     assert await api.rows(snapshot["id"]) == [{"q": 1}]
 
 
-async def test_a_deleted_dataset_is_gone_and_its_name_free(api: Api) -> None:
+async def test_a_deleted_dataset_is_gone_and_its_name_free(api: Any) -> None:
     name = f"gone-{uuid.uuid4().hex[:8]}"
     dataset = await api.create(name)
     snapshots = [await api.upload(dataset, {"q": n}) for n in range(3)]
@@ -353,7 +243,7 @@ async def test_a_deleted_dataset_is_gone_and_its_name_free(api: Api) -> None:
     assert await api.create(name) != dataset
 
 
-async def test_a_snapshot_is_deleted_when_it_was_replaced(api: Api) -> None:
+async def test_a_snapshot_is_deleted_when_it_was_replaced(api: Any) -> None:
     dataset = await api.create()
     first = await api.upload(dataset, {"q": 1})
     assert (await api.http.delete(f"/v1/snapshots/{first['id']}")).json()["type"].endswith("current-snapshot")
@@ -371,7 +261,7 @@ async def test_a_snapshot_is_deleted_when_it_was_replaced(api: Api) -> None:
     assert await api.rows(again["id"]) == [{"q": 1}]
 
 
-async def test_nothing_is_deleted_while_eval_svc_does_not_answer(api: Api) -> None:
+async def test_nothing_is_deleted_while_eval_svc_does_not_answer(api: Any) -> None:
     dataset = await api.create()
     first = await api.upload(dataset, {"q": 1})
     await api.upload(dataset, {"q": 2})
@@ -384,7 +274,7 @@ async def test_nothing_is_deleted_while_eval_svc_does_not_answer(api: Api) -> No
     assert await api.rows(first["id"]) == [{"q": 1}]
 
 
-async def test_readers_are_refused_while_eval_svc_is_asked(api: Api) -> None:
+async def test_readers_are_refused_while_eval_svc_is_asked(api: Any) -> None:
     dataset = await api.create()
     first = await api.upload(dataset, {"q": 1})
     second = await api.upload(dataset, {"q": 2})
@@ -457,7 +347,7 @@ async def test_content_that_comes_back_while_its_file_goes(
             assert (await api.http.delete(f"/v1/snapshots/{snapshot['id']}")).status_code == 204
 
 
-async def test_a_mark_that_a_crash_left_is_taken_back(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_mark_that_a_crash_left_is_taken_back(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = await api.create()
     stores = api.http._transport.app.state.services.deletion._stores  # type: ignore[attr-defined]
     assert await stores.datasets.deletions.mark(dataset)

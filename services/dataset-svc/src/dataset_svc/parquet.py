@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 _GROUP_ROWS = 65_536
-_GROUP_BYTES = 16 << 20
+_GROUP_BYTES = 8 << 20
 _NUMBER_BYTES = 8
 _OFFSET_BYTES = 4
 
@@ -35,18 +35,19 @@ class FileFacts:
 class CanonicalWriter:
     """Writes a canonical file, compressing beside the caller. Use it as a context manager.
 
-    Memory is bounded by two row groups. A group ends with the row that brings it to 16 MiB or 65,536 rows, so
+    Memory is bounded by two row groups. A group ends with the row that brings it to 8 MiB or 65,536 rows, so
     where it ends depends on the values alone.
 
     Args:
         target: empty, open for writing bytes. It is whole when the block was left without an error.
         schema: columns and types; its metadata are kept in the file.
+        keeps_arrow_types: whether types that Parquet has no word for come back as they were.
     """
 
-    def __init__(self, target: BinaryIO, schema: pa.Schema) -> None:
+    def __init__(self, target: BinaryIO, schema: pa.Schema, *, keeps_arrow_types: bool = False) -> None:
         self.schema = schema
         self._target = _Hashing(target)
-        # The Arrow schema is not embedded: the Parquet types say all there is, and the file is plainer.
+        # For plain types the Parquet types say all there is, and the file without the Arrow schema is plainer.
         # Dictionaries and statistics cost a tenth of the time, and no reader of these files uses them.
         self._writer = pq.ParquetWriter(
             pa.PythonFile(self._target, mode="w"),
@@ -56,7 +57,7 @@ class CanonicalWriter:
             compression_level=1,
             use_dictionary=False,
             write_statistics=False,
-            store_schema=False,
+            store_schema=keeps_arrow_types,
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="parquet")
         self._writing: Future[None] | None = None
