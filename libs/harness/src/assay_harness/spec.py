@@ -18,7 +18,10 @@ class _Frozen(BaseModel):
 
 
 class BuiltinTask(_Frozen):
-    """A task, group or tag of lm-eval's own index, by name (never by path)."""
+    """A task, group or tag of lm-eval's own index, by name (never by path).
+
+    A tag runs as a group does, but has no numbers of its own, only those of its tasks.
+    """
 
     template: Literal["builtin-lm-eval"] = "builtin-lm-eval"
     task: str = Field(min_length=1, max_length=200)
