@@ -58,12 +58,16 @@ class IngestError(Document):
 
 
 class Ingest(Document):
-    """The job that brings data of the Hugging Face Hub into a dataset."""
+    """The job that brings data of the Hugging Face Hub into a dataset.
+
+    ``commit`` is what the revision was resolved to, once that is known.
+    """
 
     id: str
     dataset_id: str
     state: str
     source: dict[str, Any] = Field(default_factory=dict)
+    commit: str | None = None
     progress: IngestProgress = Field(default_factory=IngestProgress)
     error: IngestError | None = None
     snapshot_id: str | None = None
