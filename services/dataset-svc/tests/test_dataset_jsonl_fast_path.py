@@ -282,7 +282,7 @@ def peak_megabytes(path: Path, *, megabytes: int) -> int:
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    small = peak_megabytes(tmp_path / "small.jsonl", megabytes=60)
-    large = peak_megabytes(tmp_path / "large.jsonl", megabytes=240)
+    small = peak_megabytes(tmp_path / "small.jsonl", megabytes=30)
+    large = peak_megabytes(tmp_path / "large.jsonl", megabytes=120)
     assert large < 300
     assert large - small < 40
