@@ -60,14 +60,13 @@ class IngestError(Document):
 class Ingest(Document):
     """The job that brings data of the Hugging Face Hub into a dataset.
 
-    ``commit`` is what the revision was resolved to, once that is known.
+    ``source`` has the ``commit`` that the revision was resolved to, once that is known.
     """
 
     id: str
     dataset_id: str
     state: str
     source: dict[str, Any] = Field(default_factory=dict)
-    commit: str | None = None
     progress: IngestProgress = Field(default_factory=IngestProgress)
     error: IngestError | None = None
     snapshot_id: str | None = None

@@ -183,8 +183,6 @@ def ingest_card(job: Ingest) -> RenderableType:
     ]
     if job.source.get("fewshot_split"):
         lines.insert(3, ("few-shot rows", f"split {job.source['fewshot_split']}"))
-    if job.commit is not None:
-        lines.append(("commit", job.commit))
     if job.snapshot_id is not None:
         lines.append(("snapshot", job.snapshot_id))
     if job.error is not None:
