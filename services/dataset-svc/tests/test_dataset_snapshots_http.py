@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from assay_chassis.store import Change
 from dataset_svc.store import deletion
 
 
@@ -259,6 +260,18 @@ async def test_a_snapshot_is_deleted_when_it_was_replaced(api: Any) -> None:
     again = await api.upload(dataset, {"q": 1})
     assert again["id"] not in (first["id"], second["id"])
     assert await api.rows(again["id"]) == [{"q": 1}]
+
+
+async def test_the_examples_of_another_snapshot_are_kept(api: Any) -> None:
+    dataset = await api.create()
+    first, second = [await api.upload(dataset, {"q": n}) for n in range(2)]
+    stores = api.http._transport.app.state.services.deletion._stores
+    change = Change(set={"fewshot_snapshot_id": first["id"]})
+    assert await stores.snapshots.collection.update(second["id"], change)
+    response = await api.http.delete(f"/v1/snapshots/{first['id']}")
+    assert response.json()["type"].endswith("companion-snapshot")
+    assert second["id"] in response.json()["detail"]
+    assert await api.rows(first["id"]) == [{"q": 0}]
 
 
 async def test_nothing_is_deleted_while_eval_svc_does_not_answer(api: Any) -> None:

@@ -63,6 +63,18 @@ class CurrentSnapshot(Conflict):
         )
 
 
+class CompanionSnapshot(Conflict):
+    """Another snapshot takes its few-shot examples from this one."""
+
+    slug = "companion-snapshot"
+    title = "Another snapshot needs it"
+
+    def __init__(self, snapshot_id: str, *, needed_by: str) -> None:
+        super().__init__(
+            f"snapshot {snapshot_id!r} holds the few-shot examples of {needed_by!r}; delete that one first"
+        )
+
+
 class UsedByRuns(Conflict):
     """Runs refer to what should be deleted; their results could not be understood without it."""
 

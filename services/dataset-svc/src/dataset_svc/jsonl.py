@@ -3,7 +3,7 @@
 The rules, beyond those of JSON (RFC 8259):
 
 - UTF-8, with or without a byte order mark; lines end with LF or CRLF; blank lines are skipped.
-- Each line is one JSON object.
+- Each line is one JSON object. A file that is UTF-16 or compressed is refused by name.
 - A key appears once in an object.
 - ``NaN`` and ``Infinity`` are refused, and so is a number too large for a double (``1e999``).
 - Whole numbers fit into 64 bits with sign.

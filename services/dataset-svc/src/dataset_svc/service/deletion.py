@@ -8,7 +8,7 @@ from assay_chassis.errors import ServiceError, Unavailable
 from assay_chassis.service_client import ServiceClient
 from assay_chassis.store import Document
 from dataset_svc.domain.snapshots import now
-from dataset_svc.errors import BeingDeleted, CurrentSnapshot, UsedByRuns
+from dataset_svc.errors import BeingDeleted, CompanionSnapshot, CurrentSnapshot, UsedByRuns
 from dataset_svc.store import Stores
 from dataset_svc.store.removals import Removal
 
@@ -62,6 +62,7 @@ class DeletionService:
         Raises:
             SnapshotNotFound: there is no such snapshot.
             CurrentSnapshot: it is its dataset's data, or is about to be.
+            CompanionSnapshot: another snapshot takes its few-shot examples from it.
             UsedByRuns: a run refers to it. Nothing was changed.
             BeingDeleted: somebody else is deleting it.
             Unavailable: eval-svc does not say who refers to it. Nothing was changed.
@@ -72,6 +73,8 @@ class DeletionService:
         # The ids of a dataset's snapshots sort in the order in which they become current.
         if dataset.current_snapshot is None or dataset.current_snapshot.id <= snapshot_id:
             raise CurrentSnapshot(snapshot_id, dataset_id=dataset.id)
+        if (needed_by := await snapshots.main_of(snapshot)) is not None:
+            raise CompanionSnapshot(snapshot_id, needed_by=needed_by)
         if not await snapshots.deletions.mark(snapshot_id):
             raise BeingDeleted(f"snapshot {snapshot_id!r}")
         try:

@@ -76,6 +76,12 @@ class SnapshotStore:
         """Some documents of a dataset's snapshots, as they are stored."""
         return await self.collection.find_many({"dataset_id": dataset_id}, limit=_MOST_AT_ONCE)
 
+    async def main_of(self, companion: Snapshot) -> str | None:
+        """Id of a snapshot that takes its few-shot examples from ``companion``."""
+        query = {"dataset_id": companion.dataset_id, "fewshot_snapshot_id": companion.id, "deletion": None}
+        found = await self.collection.find_many(query, limit=1)
+        return str(found[0]["_id"]) if found else None
+
     async def have_content(self, digest: str) -> bool:
         """Whether a snapshot that is not deleted has the content."""
         found = await self.collection.find_many({"digest": digest, "deletion": None}, limit=1)
