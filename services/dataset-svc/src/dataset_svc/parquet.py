@@ -41,13 +41,12 @@ class CanonicalWriter:
     Args:
         target: empty, open for writing bytes. It is whole when the block was left without an error.
         schema: columns and types; its metadata are kept in the file.
-        keeps_arrow_types: whether types that Parquet has no word for come back as they were.
     """
 
-    def __init__(self, target: BinaryIO, schema: pa.Schema, *, keeps_arrow_types: bool = False) -> None:
+    def __init__(self, target: BinaryIO, schema: pa.Schema) -> None:
         self.schema = schema
         self._target = _Hashing(target)
-        # For plain types the Parquet types say all there is, and the file without the Arrow schema is plainer.
+        # The Arrow schema is not embedded: the Parquet types say all there is, and the file is plainer.
         # Dictionaries and statistics cost a tenth of the time, and no reader of these files uses them.
         self._writer = pq.ParquetWriter(
             pa.PythonFile(self._target, mode="w"),
@@ -57,7 +56,7 @@ class CanonicalWriter:
             compression_level=1,
             use_dictionary=False,
             write_statistics=False,
-            store_schema=keeps_arrow_types,
+            store_schema=False,
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="parquet")
         self._writing: Future[None] | None = None
@@ -117,6 +116,8 @@ class CanonicalWriter:
                 self._end_group()
             if self._writing is not None:
                 self._writing.result()
+            if self.schema.metadata:  # the schema itself is not embedded
+                self._writer.add_key_value_metadata(dict(self.schema.metadata))
             self._writer.close()
         except BaseException:
             self._abandon()
