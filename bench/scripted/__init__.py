@@ -1,0 +1,1 @@
+"""What the benchmarks on scripted answers share."""
