@@ -68,6 +68,7 @@ def test_an_import_creates_the_dataset_and_shows_how_far_it_is(
     server.on(
         "GET",
         f"/v1/ingests/{INGEST}",
+        answer(job("Queued")),
         answer(job("Running", progress=converting(10))),
         answer(job("Running", progress=converting(900))),
         answer(job("Succeeded", progress=converting(1319), snapshot_id=SNAPSHOT)),
@@ -78,6 +79,7 @@ def test_an_import_creates_the_dataset_and_shows_how_far_it_is(
     assert server.calls("POST", f"/v1/datasets/{DATASET}/ingests")[0].json() == {"source": SOURCE}
     assert outcome.err.splitlines() == [
         "dataset questions: created",
+        "openai/gsm8k: Queued",
         "openai/gsm8k: converting, 10/1319 rows, 2.0 KiB of 4.0 KiB",
         "openai/gsm8k: Succeeded, 1319/1319 rows, 2.0 KiB of 4.0 KiB",
     ]
@@ -90,7 +92,7 @@ def test_a_failed_import_ends_with_1_and_says_what_to_try(
     error = {
         "code": "unknown-split",
         "message": "there is no split 'tst'",
-        "hints": ["the splits are train, test"],
+        "hints": ["tst", "the splits are train, test"],
     }
     server.on("POST", f"/v1/datasets/{DATASET}/ingests", answer(job("Queued"), status=202))
     server.on("GET", f"/v1/ingests/{INGEST}", answer(job("Failed", error=error)))

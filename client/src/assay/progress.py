@@ -119,7 +119,15 @@ class IngestBar(_Bar):
             completed, known = progress.bytes, progress.bytes_total
         else:
             completed, known = progress.rows, progress.rows_total
-        self._show(state=state, line=f"{state}, {amount}", completed=completed, total=known, remark=amount)
+        if not (progress.rows or progress.bytes):
+            amount = ""
+        self._show(
+            state=state,
+            line=f"{state}, {amount}" if amount else state,
+            completed=completed,
+            total=known,
+            remark=amount,
+        )
 
 
 class TransferProgress(_Bar):

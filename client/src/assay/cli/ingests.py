@@ -128,7 +128,7 @@ def wait_for_ingest(client: AssayClient, session: Session, job: Ingest, *, label
 def _reason(job: Ingest) -> str:
     if job.error is None:
         return ""
-    hints = "".join(f"\n  {hint}" for hint in job.error.hints or ())
+    hints = "".join(f"\n  {hint}" for hint in job.error.advice)
     return f": {job.error.code}: {job.error.message}{hints}"
 
 

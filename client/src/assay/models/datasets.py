@@ -56,6 +56,11 @@ class IngestError(Document):
     message: str
     hints: list[str] | None = None
 
+    @property
+    def advice(self) -> list[str]:
+        """The hints that the message does not hold already."""
+        return [hint for hint in self.hints or () if hint not in self.message]
+
 
 class Ingest(Document):
     """The job that brings data of the Hugging Face Hub into a dataset.

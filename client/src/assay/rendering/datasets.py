@@ -187,7 +187,7 @@ def ingest_card(job: Ingest) -> RenderableType:
         lines.append(("snapshot", job.snapshot_id))
     if job.error is not None:
         lines.append(("error", Text(clean(f"{job.error.code}: {job.error.message}"), style="red")))
-        lines += [("try", hint) for hint in job.error.hints or ()]
+        lines += [("try", hint) for hint in job.error.advice]
     return fields(lines)
 
 
