@@ -340,6 +340,7 @@ async def test_each_change_is_told_once(client: httpx.AsyncClient, killable_nats
                 rows=1,
                 columns={"q": "string", "n": "int64"},
                 split="train",
+                source_kind="jsonl",
             ),
         ]
         assert len({event_id for event_id, _ in events}) == len(events)

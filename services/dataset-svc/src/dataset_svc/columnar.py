@@ -53,12 +53,9 @@ def parse_columns(data: bytes | memoryview, schema: pa.Schema, limits: Limits) -
     if lines is None or not lines.count:
         return None
     try:
-        # The writer compresses beside this; on two cores it has the other one.
         table = pj.read_json(
             pa.BufferReader(lines.data),
-            read_options=pj.ReadOptions(
-                use_threads=pa.cpu_count() > 2, block_size=max(_PARSE_BYTES, lines.longest + 2)
-            ),
+            read_options=pj.ReadOptions(use_threads=True, block_size=max(_PARSE_BYTES, lines.longest + 2)),
             parse_options=pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error"),
             memory_pool=pa.system_memory_pool(),
         )

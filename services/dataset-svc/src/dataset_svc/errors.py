@@ -75,6 +75,37 @@ class CompanionSnapshot(Conflict):
         )
 
 
+class IngestNotFound(NotFound):
+    """There is no ingest job of that id."""
+
+    def __init__(self, ingest_id: str) -> None:
+        super().__init__(
+            f"there is no import {ingest_id!r}; GET /v1/datasets/{{id}}/ingests lists a dataset's"
+        )
+
+
+class IngestUnderWay(Conflict):
+    """The dataset has a job that is not over."""
+
+    slug = "ingest-under-way"
+    title = "An import is under way"
+
+    def __init__(self, ingest_id: str, *, dataset_id: str) -> None:
+        super().__init__(
+            f"import {ingest_id!r} of dataset {dataset_id!r} is under way; wait for its end or cancel it"
+        )
+
+
+class IngestOver(Conflict):
+    """The job has ended."""
+
+    slug = "ingest-over"
+    title = "The import is over"
+
+    def __init__(self, ingest_id: str, *, state: str) -> None:
+        super().__init__(f"import {ingest_id!r} is over: {state}")
+
+
 class UsedByRuns(Conflict):
     """Runs refer to what should be deleted; their results could not be understood without it."""
 

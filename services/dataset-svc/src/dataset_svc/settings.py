@@ -1,8 +1,27 @@
 """Settings of dataset-svc: environment variables with the prefix ``ASSAY_``."""
 
-from pydantic import Field
+from dataclasses import dataclass
+
+from pydantic import AliasChoices, Field, SecretStr
 
 from assay_chassis.settings import ServiceSettings
+
+
+@dataclass(frozen=True, slots=True)
+class HubSettings:
+    """The settings of imports; see ``Settings``."""
+
+    endpoint: str | None
+    token: SecretStr | None
+    offline: bool
+    slots: int
+    attempts: int
+    max_rows: int
+    max_bytes: int
+    memory_bytes: int
+    patience_s: float
+    lease_s: float
+    sweep_s: float
 
 
 class Settings(ServiceSettings):
@@ -19,6 +38,17 @@ class Settings(ServiceSettings):
         eval_url: base URL of eval-svc, which knows the runs.
         deletion_grace_s: seconds between a deletion and the removal of the files that nothing else needs.
         deletion_sweep_s: seconds between two looks for such files.
+        hf_endpoint: base URL of the Hugging Face Hub (also ``HF_ENDPOINT``); the public one if not set.
+        hf_token: token for gated and private repositories (also ``HF_TOKEN``).
+        hf_hub_offline: whether imports only read what is cached (also ``HF_HUB_OFFLINE``).
+        ingest_slots: imports at the same time.
+        ingest_attempts: how often the process of an import may die before the import has failed.
+        max_hub_rows: most rows of a split.
+        max_hub_bytes: most bytes of the files of an import.
+        hub_memory_bytes: most resident memory of the process of an import.
+        ingest_patience_s: how long an import waits altogether while the Hub asks it to come back later.
+        ingest_lease_s: seconds until a dead service's import may be taken by another.
+        ingest_sweep_s: longest time between two looks for imports that wait.
     """
 
     host: str = "127.0.0.1"
@@ -31,3 +61,37 @@ class Settings(ServiceSettings):
     eval_url: str = "http://127.0.0.1:8003"
     deletion_grace_s: float = Field(default=900.0, gt=0)
     deletion_sweep_s: float = Field(default=60.0, gt=0)
+    hf_endpoint: str = Field(default="", validation_alias=AliasChoices("ASSAY_HF_ENDPOINT", "hf_endpoint"))
+    hf_token: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("ASSAY_HF_TOKEN", "hf_token")
+    )
+    hf_hub_offline: bool = Field(
+        default=False, validation_alias=AliasChoices("ASSAY_HF_HUB_OFFLINE", "hf_hub_offline")
+    )
+    ingest_slots: int = Field(default=2, ge=1)
+    ingest_attempts: int = Field(default=3, ge=1)
+    max_hub_rows: int = Field(default=20_000_000, ge=1)
+    max_hub_bytes: int = Field(default=8 << 30, ge=1)
+    hub_memory_bytes: int = Field(default=4 << 30, ge=1 << 28)
+    ingest_patience_s: float = Field(default=600.0, ge=0)
+    ingest_lease_s: float = Field(default=10.0, gt=0)
+    ingest_sweep_s: float = Field(default=5.0, gt=0)
+
+    @property
+    def hub(self) -> HubSettings:
+        """The settings of imports."""
+        # An empty variable, as a compose file passes on one that is not set, is none.
+        token = self.hf_token if self.hf_token and self.hf_token.get_secret_value() else None
+        return HubSettings(
+            endpoint=self.hf_endpoint or None,
+            token=token,
+            offline=self.hf_hub_offline,
+            slots=self.ingest_slots,
+            attempts=self.ingest_attempts,
+            max_rows=self.max_hub_rows,
+            max_bytes=self.max_hub_bytes,
+            memory_bytes=self.hub_memory_bytes,
+            patience_s=self.ingest_patience_s,
+            lease_s=self.ingest_lease_s,
+            sweep_s=self.ingest_sweep_s,
+        )

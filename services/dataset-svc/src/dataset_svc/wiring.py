@@ -8,16 +8,20 @@ from typing import Any
 from fastapi import FastAPI
 
 from assay_chassis.errors import Unavailable
-from assay_chassis.infrastructure import Infrastructure, in_background, open_infrastructure
+from assay_chassis.infrastructure import Infrastructure, consuming, in_background, open_infrastructure
+from assay_chassis.leased_work import Wakeup
 from assay_chassis.service_client import open_service_client
 from assay_chassis.telemetry import Telemetry
 from assay_chassis.web import create_web_app
 from dataset_svc.api import router
+from dataset_svc.consumers import worker_subscriptions
 from dataset_svc.jsonl import Limits
 from dataset_svc.service import Services
 from dataset_svc.service.analysis import AnalysisService
 from dataset_svc.service.datasets import DatasetService
 from dataset_svc.service.deletion import DeletionService
+from dataset_svc.service.ingest_work import ingest_worker
+from dataset_svc.service.ingests import IngestService
 from dataset_svc.service.snapshots import SnapshotService
 from dataset_svc.service.uploads import UploadService
 from dataset_svc.settings import Settings
@@ -51,6 +55,8 @@ def create_app(settings: Settings) -> FastAPI:
             deletion = DeletionService(
                 stores, evaluations=evaluations, grace=timedelta(seconds=settings.deletion_grace_s)
             )
+            wakeup = Wakeup()
+            worker = ingest_worker(stores, settings=settings.hub, home=settings.home, wakeup=wakeup)
             app.state.services = Services(
                 datasets=DatasetService(stores),
                 snapshots=SnapshotService(stores),
@@ -67,8 +73,12 @@ def create_app(settings: Settings) -> FastAPI:
                 ),
                 deletion=deletion,
                 analysis=AnalysisService(stores, cache=settings.home / "cache" / "diffs"),
+                ingests=IngestService(stores, wake=worker.wake),
             )
-            async with in_background(deletion.sweep(every_s=settings.deletion_sweep_s)):
+            async with (
+                consuming(infrastructure.bus, worker_subscriptions(worker)),
+                in_background(deletion.sweep(every_s=settings.deletion_sweep_s), worker.run()),
+            ):
                 opened.append(infrastructure)
                 try:
                     yield

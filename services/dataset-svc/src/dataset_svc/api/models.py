@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from assay_chassis.web import PageModel
 from dataset_svc.domain.datasets import DatasetStatus
-from dataset_svc.domain.snapshots import NAME_PATTERN
+from dataset_svc.domain.ingests import IngestState
+from dataset_svc.domain.snapshots import NAME_PATTERN, SnapshotRole
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
@@ -30,7 +31,9 @@ class ColumnModel(_Model):
     """One column of a snapshot."""
 
     name: str
-    type: str = Field(description="string, int64, double, bool, list<...> or struct<name: ...>")
+    type: str = Field(
+        description="string, int64, double, bool, list<...>, struct<name: ...>, ClassLabel(2)..."
+    )
     nulls: int = Field(description="rows without a value")
     examples: list[str | int | float | bool] = Field(description="up to three different values")
 
@@ -38,11 +41,22 @@ class ColumnModel(_Model):
 class SourceModel(_Model):
     """The uploaded file."""
 
-    kind: str
+    kind: Literal["jsonl"]
     filename: str
     sha256: str = Field(description="of the file as it was sent")
     bytes: int = Field(description="of the file as it was sent")
     compression: Literal["none", "gzip", "zstd"] = "none"
+
+
+class HubOriginModel(_Model):
+    """A split of a repository on the Hugging Face Hub."""
+
+    kind: Literal["huggingface"]
+    repo_id: str
+    subset: str | None
+    split: str
+    requested_revision: str
+    commit: str = Field(description="what the revision stood for")
 
 
 class SnapshotModel(_Model):
@@ -56,8 +70,19 @@ class SnapshotModel(_Model):
     bytes: int = Field(description="size of the canonical Parquet file")
     split: str
     columns: list[ColumnModel]
-    source: SourceModel
+    source: SourceModel | HubOriginModel = Field(discriminator="kind")
+    role: SnapshotRole = Field(description="fewshot: examples that go with another snapshot; never current")
+    fewshot_snapshot_id: str | None = Field(description="the snapshot that came with it for examples")
     created_at: datetime
+
+
+class IngestSummaryModel(_Model):
+    """The import that was started last."""
+
+    id: str
+    state: IngestState
+    created_at: datetime
+    finished_at: datetime | None
 
 
 class DatasetModel(_Model):
@@ -69,6 +94,7 @@ class DatasetModel(_Model):
     description: str
     status: DatasetStatus
     current_snapshot: SnapshotModel | None
+    latest_ingest: IngestSummaryModel | None
     created_at: datetime
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 
 Example = str | int | float | bool
 """A value shown to a person: long text is cut, lists and objects are JSON text."""
@@ -33,6 +34,13 @@ class Column:
     examples: tuple[Example, ...]
 
 
+class SnapshotRole(StrEnum):
+    """What rows are for. Those for few-shot examples are never current: an evaluation snapshot names them."""
+
+    EVALUATION = "evaluation"
+    FEWSHOT = "fewshot"
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """The uploaded file. ``sha256`` and ``bytes`` are those of the file as it was sent."""
@@ -42,6 +50,28 @@ class Source:
     sha256: str
     bytes: int
     compression: str = "none"
+
+    @property
+    def place(self) -> tuple[str | None, ...]:
+        """Where rows are the same rows. Those of two files are, whatever the files are called."""
+        return (self.kind,)
+
+
+@dataclass(frozen=True, slots=True)
+class HubOrigin:
+    """A split of a repository on the Hugging Face Hub, at a commit; ``subset`` as it was asked for."""
+
+    repo_id: str
+    subset: str | None
+    split: str
+    requested_revision: str
+    commit: str
+    kind: str = "huggingface"
+
+    @property
+    def place(self) -> tuple[str | None, ...]:
+        """Where rows are the same rows. Those of a later commit are, if nothing has changed in them."""
+        return (self.kind, self.repo_id, self.subset, self.split)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +85,7 @@ class SnapshotContent:
         columns: in the order in which the upload names them first.
         split: the split that the rows are (``test``, ``train``).
         source: where they came from.
+        role: what they are for.
     """
 
     digest: str
@@ -62,12 +93,16 @@ class SnapshotContent:
     bytes: int
     columns: tuple[Column, ...]
     split: str
-    source: Source
+    source: Source | HubOrigin
+    role: SnapshotRole = SnapshotRole.EVALUATION
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Immutable rows of a dataset. Ids of one dataset's snapshots sort in the order they became current."""
+    """Immutable rows of a dataset. Ids of one dataset's snapshots sort in the order they became current.
+
+    ``fewshot_snapshot_id`` names the rows that few-shot examples are drawn from, where they came together.
+    """
 
     id: str
     dataset_id: str
@@ -77,12 +112,18 @@ class Snapshot:
     bytes: int
     split: str
     columns: tuple[Column, ...]
-    source: Source
+    source: Source | HubOrigin
     created_at: datetime
+    role: SnapshotRole = SnapshotRole.EVALUATION
+    fewshot_snapshot_id: str | None = None
 
     def has(self, content: SnapshotContent) -> bool:
-        """Whether uploading ``content`` over this snapshot would change nothing."""
-        return (self.digest, self.split) == (content.digest, content.split)
+        """Whether putting ``content`` in place of this snapshot would change nothing."""
+        return (self.digest, self.split, self.source.place) == (
+            content.digest,
+            content.split,
+            content.source.place,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,13 @@
 """The files of splits, from the hub into its cache. What is there already is not downloaded again."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.hf_api import RepoFile
 from tqdm import tqdm  # type: ignore[import-untyped]
 
@@ -20,7 +23,7 @@ def download(
 ) -> dict[str, Path]:
     """Local copies of the files, by path in the repository, at the resolved commit.
 
-    An interrupted download goes on where it was.
+    An earlier attempt's complete files are not downloaded again, and its incomplete ones are removed.
 
     Raises:
         Refused: they are larger than the limit, or not cached and the hub may not be asked.
@@ -34,6 +37,7 @@ def download(
             f"the files have {total} bytes, the limit is {task.max_bytes} (ASSAY_MAX_HUB_BYTES); choose a "
             "smaller split or subset",
         )
+    _remove_incomplete(resolution.repo_id)
     found: dict[str, Path] = {}
     before = 0
     for path in paths:
@@ -49,6 +53,18 @@ def download(
         before += sizes[path]
         report(Progress(phase="downloading", bytes=before, bytes_total=total))
     return found
+
+
+def _remove_incomplete(repo_id: str) -> None:
+    """Remove what killed processes have left; the library never uses it again.
+
+    A file that somebody is downloading is told by the lock that the library holds meanwhile.
+    """
+    cache, name = Path(constants.HF_HUB_CACHE), repo_folder_name(repo_id=repo_id, repo_type="dataset")
+    for partial in (cache / name / "blobs").glob("*.incomplete"):
+        lock = cache / ".locks" / name / f"{partial.name.split('.')[0]}.lock"
+        with suppress(Timeout), FileLock(lock, timeout=0):
+            partial.unlink(missing_ok=True)
 
 
 def _sizes(resolution: Resolution, paths: Sequence[str], *, token: str | None) -> dict[str, int]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from dataset_svc.service.analysis import AnalysisService
 from dataset_svc.service.datasets import DatasetService
 from dataset_svc.service.deletion import DeletionService
+from dataset_svc.service.ingests import IngestService
 from dataset_svc.service.snapshots import SnapshotService
 from dataset_svc.service.uploads import UploadService
 
@@ -18,3 +19,4 @@ class Services:
     uploads: UploadService
     analysis: AnalysisService
     deletion: DeletionService
+    ingests: IngestService

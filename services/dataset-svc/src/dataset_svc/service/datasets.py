@@ -1,5 +1,7 @@
 """Registering datasets and finding them."""
 
+from dataclasses import replace
+
 from assay_chassis.identifiers import new_id
 from dataset_svc.domain.datasets import Dataset, Listing
 from dataset_svc.domain.snapshots import now
@@ -26,8 +28,18 @@ class DatasetService:
 
     async def dataset(self, dataset_id: str) -> Dataset:
         """The dataset; raises DatasetNotFound."""
-        return await self._stores.datasets.dataset(dataset_id)
+        return (await self._with_ingests([await self._stores.datasets.dataset(dataset_id)]))[0]
 
     async def datasets(self, *, name: str | None, cursor: str | None, limit: int) -> Listing:
         """Datasets, newest first."""
-        return await self._stores.datasets.datasets(name=name, cursor=cursor, limit=limit)
+        page = await self._stores.datasets.datasets(name=name, cursor=cursor, limit=limit)
+        return replace(page, items=await self._with_ingests(page.items))
+
+    async def _with_ingests(self, datasets: list[Dataset]) -> list[Dataset]:
+        named = [dataset.latest_ingest_id for dataset in datasets if dataset.latest_ingest_id is not None]
+        if not named:
+            return datasets
+        found = await self._stores.ingests.some(named)
+        return [
+            replace(dataset, latest_ingest=found.get(dataset.latest_ingest_id or "")) for dataset in datasets
+        ]

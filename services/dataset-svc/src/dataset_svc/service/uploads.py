@@ -13,7 +13,7 @@ from dataset_svc.domain.snapshots import Snapshot, SnapshotContent, Source
 from dataset_svc.errors import UploadTooLarge, space_needed
 from dataset_svc.ingest import ingest
 from dataset_svc.jsonl import Limits
-from dataset_svc.store import Stores
+from dataset_svc.store import Publication, Stores
 
 _WRITE_BYTES = 1 << 20
 
@@ -78,7 +78,7 @@ class UploadService:
             source = await self._receive(chunks, file, upload=upload)
             async with self._ingests:
                 content = await asyncio.to_thread(self._ingest, file, parquet, source=source, split=split)
-            return await self._stores.publish(dataset_id, content, parquet)
+            return await self._stores.publish(dataset_id, Publication(content=content, file=parquet))
 
     def _ingest(self, file: BinaryIO, parquet: BinaryIO, *, source: Source, split: str) -> SnapshotContent:
         file.seek(0)

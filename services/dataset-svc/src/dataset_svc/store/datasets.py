@@ -1,7 +1,7 @@
 """The registry's documents."""
 
 from assay_chassis.outbox import EventWriter
-from assay_chassis.store import Collection, DuplicateKey, Index, Store
+from assay_chassis.store import Change, Collection, DuplicateKey, Index, Store
 from assay_contracts.dataset_events import DatasetCreated, DatasetDeleted
 from dataset_svc.domain.datasets import Dataset, Listing
 from dataset_svc.errors import DatasetNotFound, NameTaken
@@ -45,6 +45,7 @@ class DatasetStore:
             "created_at": dataset.created_at,
             "current_snapshot": None,
             "current_snapshot_id": None,
+            "latest_ingest_id": None,
         }
         try:
             await self.collection.insert(document, events=self._events(event))
@@ -64,6 +65,13 @@ class DatasetStore:
         if document is None or not is_alive(document, f"dataset {dataset_id!r}"):
             raise DatasetNotFound(dataset_id)
         return dataset_of(document)
+
+    async def claim_ingest(self, dataset_id: str, ingest_id: str, *, instead_of: str | None) -> bool:
+        """Name a job as the dataset's latest, if ``instead_of`` still is; whether it was done."""
+        guard = {"latest_ingest_id": instead_of, "deletion": None}
+        return await self.collection.update(
+            dataset_id, Change(set={"latest_ingest_id": ingest_id}), guard=guard
+        )
 
     async def delete(self, dataset: Dataset) -> None:
         """Delete a marked dataset; its name is free, its snapshots are to be removed."""

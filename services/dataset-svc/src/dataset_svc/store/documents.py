@@ -6,14 +6,26 @@ from typing import Any
 
 from assay_chassis.store import Document
 from dataset_svc.domain.datasets import Dataset
-from dataset_svc.domain.snapshots import Column, Snapshot, SnapshotContent, Source
+from dataset_svc.domain.snapshots import (
+    Column,
+    HubOrigin,
+    Snapshot,
+    SnapshotContent,
+    SnapshotRole,
+    Source,
+)
 
 
 def plain(value: Snapshot | SnapshotContent) -> Document:
     """The fields as they are stored."""
     document = asdict(value)
     document["columns"] = [{**column, "examples": list(column["examples"])} for column in document["columns"]]
+    document["role"] = value.role.value
     return document
+
+
+def _source_of(document: Mapping[str, Any]) -> Source | HubOrigin:
+    return Source(**document) if document["kind"] == "jsonl" else HubOrigin(**document)
 
 
 def snapshot_of(document: Mapping[str, Any]) -> Snapshot:
@@ -29,8 +41,10 @@ def snapshot_of(document: Mapping[str, Any]) -> Snapshot:
         columns=tuple(
             Column(**{**column, "examples": tuple(column["examples"])}) for column in document["columns"]
         ),
-        source=Source(**document["source"]),
+        source=_source_of(document["source"]),
         created_at=document["created_at"],
+        role=SnapshotRole(document.get("role", SnapshotRole.EVALUATION)),
+        fewshot_snapshot_id=document.get("fewshot_snapshot_id"),
     )
 
 
@@ -43,5 +57,6 @@ def dataset_of(document: Mapping[str, Any]) -> Dataset:
         version=document["version"],
         description=document["description"],
         created_at=document["created_at"],
+        latest_ingest_id=document.get("latest_ingest_id"),
     )
     return replace(dataset, current_snapshot=snapshot_of(current)) if current else dataset
