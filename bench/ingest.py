@@ -5,7 +5,7 @@
 
 Each round is a new process of either side, in turns; the time is that of the call, after the imports and a
 first call on a few rows. Ours is ``dataset_svc.ingest.ingest``: every rule checked, types over the whole
-file, canonical zstd Parquet with its sha256. Theirs is ``load_dataset("json", ...)`` into an empty cache:
+file, canonical Parquet with its sha256. Theirs is ``load_dataset("json", ...)`` into an empty cache:
 types from the first rows, uncompressed Arrow. Peak RSS is that of the process over all of its life. Both read
 a file that is in the page cache. The text of the rows is random words. With ``--odd`` every 5,000th row has a
 blank line before it, and the scores begin as whole numbers.
