@@ -1,6 +1,6 @@
 """The processes around what is measured: scripted endpoint, its adapter, the store."""
 
-import subprocess
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ import psutil
 
 from assay_chassis.local import LocalServer, mongo_command, mongo_uri
 from assay_chassis.processes import PortReservation
+from assay_serving.launchers import EngineProcess, ProcessCommand
 
 ANSWER_SECONDS = 0.2
 FIRST_TOKEN_SECONDS = 0.06
@@ -64,20 +65,25 @@ def script_options(chunks: int) -> list[str]:
     return [f"--first-token={FIRST_TOKEN_SECONDS}", f"--chunks={chunks}", f"--interval={interval}"]
 
 
-def serving_process(scratch: Path, what: str, options: list[str]) -> tuple["subprocess.Popen[bytes]", str]:
-    """Start `python -m assay_serving.testing WHAT`; returns the process and the address it listens on."""
+def serving_process(scratch: Path, what: str, options: list[str]) -> tuple[EngineProcess, str]:
+    """Start `python -m assay_serving.testing WHAT`; returns the process and the address it listens on.
+
+    It dies with this process, however that ends.
+    """
     address_file = scratch / f"{what}-address"
     command = [sys.executable, "-m", "assay_serving.testing", what, f"--address-file={address_file}"]
-    with (scratch / f"{what}.log").open("wb") as log:
-        process = subprocess.Popen([*command, *options], stdout=log, stderr=log)
+    process = EngineProcess.start(
+        ProcessCommand(
+            arguments=[*command, *options], environment=dict(os.environ), log_path=scratch / f"{what}.log"
+        )
+    )
     while not address_file.exists():
-        if process.poll() is not None:
-            raise RuntimeError(f"the {what} did not start: {(scratch / f'{what}.log').read_text()}")
+        if process.exit_code is not None:
+            raise RuntimeError(f"the {what} did not start: {process.log_tail()}")
         time.sleep(0.02)
     return process, address_file.read_text()
 
 
-def stop(process: "subprocess.Popen[bytes]") -> None:
+def stop(process: EngineProcess) -> None:
     """End a process and wait for it."""
-    process.terminate()
-    process.wait(10)
+    process.terminate_and_wait(timeout=10.0)
