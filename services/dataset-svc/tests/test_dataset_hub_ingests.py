@@ -249,7 +249,7 @@ async def test_a_failure_is_named_and_leaves_the_data(
 
 
 async def test_an_attempt_after_a_kill_reads_the_same_commit(api: Any, hub: Hub) -> None:
-    repository = hub.add("acme/quiz", quiz("first", rows=20_000))
+    repository = hub.add("acme/quiz", quiz("first", rows=6_000))
     hub.faults.chunk_delay_s = 0.5
     dataset_id = await api.create()
     job = await start(api, dataset_id, fewshot_split="train")
@@ -262,7 +262,7 @@ async def test_an_attempt_after_a_kill_reads_the_same_commit(api: Any, hub: Hub)
     assert (ended["state"], ended["source"]["commit"]) == ("Succeeded", commit)
     dataset = await api.get(f"/v1/datasets/{dataset_id}")
     assert (dataset["current_snapshot"]["rows"], dataset["current_snapshot"]["source"]["commit"]) == (
-        20_000,
+        6_000,
         commit,
     )
     assert (await api.rows(ended["snapshot_id"]))[0]["question"] == "first 0"
@@ -273,7 +273,7 @@ async def test_an_attempt_after_a_kill_reads_the_same_commit(api: Any, hub: Hub)
 
 
 async def test_a_job_is_cancelled_at_once(api: Any, hub: Hub, killable_nats: LocalServer) -> None:
-    hub.add("acme/quiz", quiz(rows=20_000))
+    hub.add("acme/quiz", quiz(rows=6_000))
     hub.faults.chunk_delay_s = 0.5
     dataset_id = await api.create()
     job = await start(api, dataset_id)
@@ -304,7 +304,7 @@ async def test_a_job_is_cancelled_at_once(api: Any, hub: Hub, killable_nats: Loc
 async def test_a_process_that_keeps_dying_fails_the_job(
     api_at: Callable[..., Any], hub: Hub, tmp_path: Path
 ) -> None:
-    hub.add("acme/quiz", quiz(rows=20_000))
+    hub.add("acme/quiz", quiz(rows=6_000))
     hub.faults.chunk_delay_s = 0.5
     async with api_at(tmp_path, **fast(hub, ingest_attempts=2)) as api:
         job = await start(api, await api.create())
@@ -321,7 +321,7 @@ async def test_a_process_that_keeps_dying_fails_the_job(
 async def test_another_service_goes_on_after_a_kill(
     api_at: Callable[..., Any], hub: Hub, tmp_path: Path, killable_nats: LocalServer, mongo_uri: str
 ) -> None:
-    hub.add("acme/quiz", quiz(rows=20_000))
+    hub.add("acme/quiz", quiz(rows=6_000))
     hub.faults.chunk_delay_s = 0.5
     port = PortReservation()
     first = subprocess.Popen(  # noqa: ASYNC220 - it has to outlive nothing but this test
@@ -371,13 +371,14 @@ async def test_another_service_goes_on_after_a_kill(
     async with api_at(tmp_path, **fast(hub)) as api:
         ended = await over(api, job)
         assert ended["state"] == "Succeeded"
-        assert (await api.get(f"/v1/datasets/{dataset_id}"))["current_snapshot"]["rows"] == 20_000
+        assert (await api.get(f"/v1/datasets/{dataset_id}"))["current_snapshot"]["rows"] == 6_000
+    assert list((tmp_path / "ingests").iterdir()) == []
 
 
 async def test_a_restart_is_no_failed_attempt_and_publishes_once(
     api_at: Callable[..., Any], hub: Hub, tmp_path: Path, mongo_uri: str
 ) -> None:
-    hub.add("acme/quiz", quiz(rows=20_000))
+    hub.add("acme/quiz", quiz(rows=6_000))
     hub.faults.chunk_delay_s = 0.5
     async with api_at(tmp_path, **fast(hub, ingest_attempts=1)) as api:
         dataset_id = await api.create()

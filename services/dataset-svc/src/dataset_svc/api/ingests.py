@@ -24,7 +24,7 @@ class HubSourceModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     kind: Literal["huggingface"]
-    repo_id: str = Field(pattern=r"^[\w.-]+(/[\w.-]+)?$", max_length=200, examples=["openai/gsm8k"])
+    repo_id: str = Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)?$", max_length=200, examples=["openai/gsm8k"])
     subset: str | None = Field(
         default=None,
         pattern=_NAME,

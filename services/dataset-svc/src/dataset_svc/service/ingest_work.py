@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import shutil
 import time
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -132,6 +133,8 @@ class IngestExecution:
         if published is not None:
             await self._stores.ingests.succeed(self._lease, snapshot_id=published.id)
             return
+        for left in self._workspace.glob(f"{job.id}-*"):  # by a service that was killed
+            await asyncio.to_thread(shutil.rmtree, left, ignore_errors=True)
         with space_needed(), TemporaryDirectory(dir=self._workspace, prefix=f"{job.id}-") as directory:
             outcome = await read_from_hub(
                 self._task(job, directory), access=self._access, on_progress=self._record
