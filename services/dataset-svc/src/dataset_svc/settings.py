@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 
 from assay_chassis.settings import ServiceSettings
 
@@ -76,6 +76,12 @@ class Settings(ServiceSettings):
     ingest_patience_s: float = Field(default=600.0, ge=0)
     ingest_lease_s: float = Field(default=10.0, gt=0)
     ingest_sweep_s: float = Field(default=5.0, gt=0)
+
+    @field_validator("hf_hub_offline", mode="before")
+    @classmethod
+    def _empty_is_no(cls, value: object) -> object:
+        """As the Hub's libraries read it."""
+        return False if value == "" else value
 
     @property
     def hub(self) -> HubSettings:

@@ -5,6 +5,7 @@ import logging
 import shutil
 import time
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -94,7 +95,7 @@ class IngestExecution:
         self._workspace = workspace
         self._commit: str | None = None
         self._recorded_at = 0.0
-        self._phase = ""
+        self._progress = Progress()
 
     async def execute(self) -> None:
         """Bring the job to its end.
@@ -146,8 +147,11 @@ class IngestExecution:
                 case protocol.HubResult():
                     await self._stores.ingests.record(
                         self._lease,
-                        Progress(
-                            Phase.STORING, rows=outcome.evaluation.rows, rows_total=outcome.evaluation.rows
+                        replace(
+                            self._progress,
+                            phase=Phase.STORING,
+                            rows=outcome.evaluation.rows,
+                            rows_total=outcome.evaluation.rows,
                         ),
                         commit=outcome.commit,
                     )
@@ -173,22 +177,18 @@ class IngestExecution:
 
     async def _record(self, told: protocol.Progress) -> None:
         """Keep progress, not too often; the commit at once."""
-        is_news = told.phase != self._phase or told.commit not in (None, self._commit)
+        is_news = told.phase != self._progress.phase or told.commit not in (None, self._commit)
         if not is_news and time.monotonic() - self._recorded_at < _RECORD_EVERY_S:
             return
-        self._phase, self._commit, self._recorded_at = (
-            told.phase,
-            told.commit or self._commit,
-            time.monotonic(),
-        )
-        progress = Progress(
+        self._commit, self._recorded_at = told.commit or self._commit, time.monotonic()
+        self._progress = Progress(
             Phase(told.phase),
             rows=told.rows,
             rows_total=told.rows_total,
             bytes=told.bytes,
             bytes_total=told.bytes_total,
         )
-        await self._stores.ingests.record(self._lease, progress, commit=told.commit)
+        await self._stores.ingests.record(self._lease, self._progress, commit=told.commit)
 
     async def _publish(self, job: Ingest, result: protocol.HubResult, directory: Path) -> Snapshot:
         with ExitStack() as stack:
