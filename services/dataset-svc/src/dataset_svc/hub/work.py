@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from datasets.utils.logging import disable_progress_bar
+from huggingface_hub import constants
 
 from dataset_svc.hub.convert import convert
 from dataset_svc.hub.download import download
@@ -10,6 +11,8 @@ from dataset_svc.hub.failures import Refused
 from dataset_svc.hub.patience import Patience
 from dataset_svc.hub.protocol import HubResult, HubTask, Progress
 from dataset_svc.hub.resolve import Resolution, resolve
+
+_PIECE_BYTES = 1 << 16
 
 
 def carry_out(task: HubTask, report: Callable[[Progress], None]) -> HubResult:
@@ -20,6 +23,8 @@ def carry_out(task: HubTask, report: Callable[[Progress], None]) -> HubResult:
         Exception: whatever the libraries raise; ``failures.failure_of`` judges it.
     """
     disable_progress_bar()
+    # The library tells of progress once for every piece; its own 10 MiB are minutes on a slow line.
+    constants.DOWNLOAD_CHUNK_SIZE = _PIECE_BYTES
     patience = Patience(task.patience_s)
     report(Progress(phase="resolving"))
     resolution = patience.call(lambda: resolve(task))
