@@ -21,7 +21,7 @@ from dataset_svc.domain.snapshots import (
     SnapshotContent,
     SnapshotRole,
 )
-from dataset_svc.errors import space_needed
+from dataset_svc.errors import BeingDeleted, space_needed
 from dataset_svc.hub import protocol
 from dataset_svc.hub.process import HubAccess, HubProcessDied, read_from_hub
 from dataset_svc.settings import HubSettings
@@ -113,20 +113,28 @@ class IngestExecution:
         await self._stores.ingests.start_attempt(self._lease, started_at=job.started_at)
         try:
             await self._attempt(job)
-        except asyncio.CancelledError:
-            with suppress(LeaseLost, Unavailable):
-                await asyncio.shield(self._stores.ingests.take_back_attempt(self._lease))
-            raise
         except HubProcessDied as error:
             raise Unavailable(str(error)) from error
-        except (LeaseLost, Unavailable):
+        except LeaseLost:
             raise
+        except (asyncio.CancelledError, Unavailable):
+            await self._take_back_attempt()
+            raise
+        except BeingDeleted as error:
+            # Perhaps not: a run may refer to it.
+            await self._take_back_attempt()
+            raise Unavailable(error.detail) from error
         except ServiceError as error:
             await self._stores.ingests.fail(self._lease, job, Failure(error.slug, error.detail))
         except Exception as error:
             logger.exception("ingest %s failed unexpectedly", job.id)
             failure = Failure("internal-error", f"{type(error).__name__}: {error}")
             await self._stores.ingests.fail(self._lease, job, failure)
+
+    async def _take_back_attempt(self) -> None:
+        """What ended the attempt is nothing against the job."""
+        with suppress(LeaseLost, Unavailable):
+            await asyncio.shield(self._stores.ingests.take_back_attempt(self._lease))
 
     async def _attempt(self, job: Ingest) -> None:
         # A crash between the snapshot and the job's end must not publish again, over newer data perhaps.

@@ -120,7 +120,7 @@ class IngestStore:
         await lease.write(change, guard=_STILL_ACTIVE)
 
     async def take_back_attempt(self, lease: Lease) -> None:
-        """The attempt was ended by this service's own end, which is nothing against the job."""
+        """Do not count an attempt; raises LeaseLost."""
         await lease.write(Change(increment={"attempts": -1}))
 
     async def record(self, lease: Lease, progress: Progress, *, commit: str | None) -> None:
