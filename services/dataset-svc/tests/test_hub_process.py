@@ -101,6 +101,8 @@ def hub() -> Iterator[Hub]:
         running.add("o/broken", {"test.jsonl": '{"a": 1}\n{"a":\n'})
         running.add("o/pictures", {"test/a.png": b"x" * 10})
         running.add("o/table", {"test.csv": "q,a\nx,1\ny,2\n"})
+        card = "---\nconfigs:\n- config_name: plain_text\n  data_files: rows.jsonl\n---\n"
+        running.add("o/one-subset", {"README.md": card, "rows.jsonl": '{"a": 1}\n'})
         running.add("o/growing", {"test.jsonl": '{"a": 1}\n'})
         running.add("o/gated", {"test.jsonl": '{"a": 1}\n'}, gated=True)
         running.add("o/large", {"test-0.jsonl": noise(2), "test-1.jsonl": noise(6)})
@@ -193,6 +195,17 @@ async def test_features_and_rows_come_back_and_the_same_again_gives_the_same_byt
     assert hub.seen == []
     failure = await failure_of(task(tmp_path, subset="socratic"), offline)
     assert failure.code == "not-cached"
+
+
+@pytest.mark.parametrize(
+    ("repo_id", "split", "subset"), [("o/one-subset", "train", "plain_text"), ("o/table", "test", None)]
+)
+async def test_the_subset_that_was_read_is_named(
+    repo_id: str, split: str, subset: str | None, access: HubAccess, tmp_path: Path
+) -> None:
+    """A task that is defined on a repository's only subset is then recognised as run on its own rows."""
+    outcome = await result_of(task(tmp_path, repo_id=repo_id, split=split), access)
+    assert outcome.subset == subset
 
 
 @pytest.mark.parametrize(

@@ -72,10 +72,11 @@ class HubPart(_Message):
 
 
 class HubResult(_Message):
-    """The end of a task that worked. ``repo_id`` is the name that the hub gives the repository."""
+    """The end of a task that worked. ``repo_id`` and ``subset`` are what the hub calls them."""
 
     kind: Literal["result"] = "result"
     repo_id: str
+    subset: str | None
     commit: str
     evaluation: HubPart
     fewshot: HubPart | None

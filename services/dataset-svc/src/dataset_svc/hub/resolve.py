@@ -38,6 +38,7 @@ class Resolution:
         features: the declared features, as ``Features.to_dict`` gives them; ``None`` if none are declared.
         files: by split, paths inside the repository.
         rows: by split, rows that the repository declares.
+        subset: as asked for, or the repository's own default; ``None`` where it declares no subsets.
     """
 
     repo_id: str
@@ -47,6 +48,7 @@ class Resolution:
     features: dict[str, Any] | None
     files: dict[str, list[str]]
     rows: dict[str, int]
+    subset: str | None = None
 
 
 def resolve(task: HubTask) -> Resolution:
@@ -92,6 +94,7 @@ def _ask(task: HubTask) -> Resolution:
             for split, urls in (builder.config.data_files or {}).items()
         },
         rows={str(name): split.num_examples for name, split in (builder.info.splits or {}).items()},
+        subset=task.subset or _declared_default(builder),
     )
 
 
@@ -133,6 +136,12 @@ def _options(builder: DatasetBuilder) -> dict[str, Any]:
         and isinstance(value := getattr(builder.config, field.name), str | int | float | bool | list)
         and value != getattr(default, field.name)
     }
+
+
+def _declared_default(builder: DatasetBuilder) -> str | None:
+    """The subset that was read without being named; "default" is what the library calls having none."""
+    name = str(builder.config.name)
+    return name if name in builder.builder_configs and name != "default" else None
 
 
 def _inside(url: str, repository: str) -> str:

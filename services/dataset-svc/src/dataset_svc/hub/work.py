@@ -51,6 +51,7 @@ def carry_out(task: HubTask, report: Callable[[Progress], None]) -> HubResult:
     ]
     return HubResult(
         repo_id=resolution.repo_id,
+        subset=resolution.subset,
         commit=resolution.commit,
         evaluation=parts[0],
         fewshot=parts[1] if task.fewshot_split else None,

@@ -231,7 +231,7 @@ def _content(
         split=part.split,
         source=HubOrigin(
             repo_id=result.repo_id,
-            subset=job.source.subset,
+            subset=result.subset,
             split=part.split,
             requested_revision=job.source.revision,
             commit=result.commit,
