@@ -78,14 +78,15 @@ async def all_samples(service: Any, run_id: str) -> list[dict[str, Any]]:
 async def test_a_cancelled_run_ends_its_requests_and_its_instance_first(
     service: Any, adapter_address: str
 ) -> None:
-    script = Script(first_token=0.3, chunks=1)
+    # Every 20th answer never comes: whenever the cancellation arrives, something is in flight.
+    script = Script(first_token=0.3, chunks=1, failures=(Failure(FailureKind.STALL, 20),))
     async with (
         serve_endpoint(script) as (url, statistics),
         service.working(),
         ModelServer.connect(adapter_address) as server,
     ):
         run = await service.start(**await request(service, url, rows=400))
-        await until(lambda: statistics.requests > 16 and statistics.in_flight == 8)
+        await until(lambda: statistics.requests > 20)
         instance_id = (await service.run(run["id"]))["serving"][0]["instance_id"]
         await service.http.post(f"/v1/evaluations/{run['id']}/cancel")
         # Well above the two seconds that it should take, which a busy machine cannot promise.
