@@ -1,17 +1,13 @@
 """Imports over HTTP: the service, its ingest process and the client libraries against a hub on loopback."""
 
-import asyncio
 import io
-import json
 import logging
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +16,7 @@ import httpx
 import psutil
 import pyarrow.parquet as pq
 import pytest
+from hub_imports import fast, over, start, until
 from hub_server import Hub, running_hub
 
 from assay_chassis.bus import Subscription, open_bus
@@ -79,33 +76,6 @@ def hub() -> Iterator[Hub]:
 async def api(api_at: Callable[..., Any], hub: Hub, tmp_path: Path) -> AsyncIterator[Any]:
     async with api_at(tmp_path, **fast(hub)) as opened:
         yield opened
-
-
-def fast(hub: Hub, **more: Any) -> dict[str, Any]:
-    return {"hf_endpoint": hub.url, "ingest_sweep_s": 0.3, "ingest_lease_s": 2.0, **more}
-
-
-async def start(api: Any, dataset_id: str, **source: Any) -> dict[str, Any]:
-    body = {"source": {"kind": "huggingface", "repo_id": "acme/quiz", "split": "test", **source}}
-    response = await api.http.post(f"/v1/datasets/{dataset_id}/ingests", json=body)
-    assert response.status_code == 202, response.text
-    return dict(response.json())
-
-
-async def until(
-    look: Callable[[], Awaitable[Any]], holds: Callable[[Any], Any], *, seconds: float = 90
-) -> Any:
-    deadline = time.monotonic() + seconds
-    while not holds(found := await look()):
-        assert time.monotonic() < deadline, f"did not happen in time: {found}"
-        await asyncio.sleep(0.05)
-    return found
-
-
-async def over(api: Any, job: dict[str, Any]) -> dict[str, Any]:
-    ends = ("Succeeded", "Failed", "Cancelled")
-    found = await until(lambda: api.get(f"/v1/ingests/{job['id']}"), lambda now: now["state"] in ends)
-    return dict(found)
 
 
 async def downloading(api: Any, job: dict[str, Any]) -> dict[str, Any]:
@@ -401,51 +371,6 @@ async def test_a_restart_is_no_failed_attempt_and_publishes_once(
         again = await over(api, job)
         assert (again["state"], again["snapshot_id"]) == ("Succeeded", ended["snapshot_id"])
         assert (await api.get(f"/v1/datasets/{dataset_id}"))["current_snapshot"]["id"] == newer["id"]
-
-
-async def test_every_kind_of_column_can_be_looked_at(api: Any, hub: Hub) -> None:
-    features = datasets.Features(
-        {
-            "small": datasets.Value("int8"),
-            "half": datasets.Value("float32"),
-            "flag": datasets.Value("bool"),
-            "when": datasets.Value("timestamp[us]"),
-            "day": datasets.Value("date32"),
-            "long": datasets.Value("large_string"),
-            "pair": datasets.List(datasets.Value("int32"), length=2),
-            "grid": datasets.Array2D((1, 2), "int64"),
-            "nothing": datasets.Value("null"),
-        }
-    )
-    moment = datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001 - as Arrow keeps it
-    row = {
-        "small": 7,
-        "half": 0.5,
-        "flag": True,
-        "when": moment,
-        "day": moment.date(),
-        "long": "ä",
-        "pair": [1, 2],
-        "grid": [[3, 4]],
-        "nothing": None,
-    }
-    rows = [row, {**row, "small": -1}, dict.fromkeys(row)]
-    data = io.BytesIO()
-    datasets.Dataset.from_list(rows, features=features).to_parquet(data)
-    hub.add("acme/quiz", {"test.parquet": data.getvalue()})
-    dataset_id = await api.create()
-    first = (await over(api, await start(api, dataset_id)))["snapshot_id"]
-    shown = {**row, "when": "2026-01-02T03:04:05", "day": "2026-01-02"}
-    assert await api.rows(first) == [shown, {**shown, "small": -1}, dict.fromkeys(row)]
-    assert (await api.get(f"/v1/snapshots/{first}/statistics"))["rows"] == 3
-    lines = (await api.http.get(f"/v1/snapshots/{first}/content.jsonl")).text.splitlines()
-    assert json.loads(lines[1])["small"] == -1
-    data = io.BytesIO()
-    datasets.Dataset.from_list([rows[0], {**rows[1], "half": 1.5}], features=features).to_parquet(data)
-    hub.repositories["acme/quiz"].commit({"test.parquet": data.getvalue()})
-    second = (await over(api, await start(api, dataset_id)))["snapshot_id"]
-    difference = await api.get(f"/v1/snapshots/{second}/diff", against=first)
-    assert (difference["added"], difference["removed"], difference["unchanged"]) == (1, 2, 1)
 
 
 async def test_what_cannot_be_asked_for_is_refused(api: Any) -> None:
