@@ -2,7 +2,8 @@
 
 Conventions. Differences are candidate minus baseline, in the metric's own unit (0.02 is two points of an
 accuracy). ``interval_90`` and ``interval_95`` are two-sided; the lower end of the 90 % interval is the
-one-sided 95 % bound. Rates and shares lie between 0 and 1. Times are seconds, energy is joules, power is watts.
+one-sided 95 % bound. Rates and shares lie between 0 and 1. Times are in seconds, energy in joules,
+power in watts.
 """
 
 from enum import StrEnum

@@ -3,8 +3,9 @@
 Two Parquet files per scored view, zstd-compressed, rows in any order (comparisons sort by ``index``):
 
 - *samples*: one row per document, ``SAMPLE_COLUMNS``, and for every numeric key of the harness
-  (``exact_match,strict-match``) a float64 column ``value:<key>``, null where the sample's task does not have it or
-  the sample failed; for every filter a string column ``filtered:<filter>``, what it made of the response.
+  (``exact_match,strict-match``) a float64 column ``value:<key>``, null where the sample's task does not have
+  it or the sample failed; for every filter a string column ``filtered:<filter>``, what it made of the
+  response.
 - *requests*: one row per request, ``REQUEST_COLUMNS``. Times may be subtracted only within one instance.
 """
 
