@@ -24,7 +24,15 @@ from assay_contracts.eval_events import (
     SamplesCompleted,
 )
 from assay_contracts.method_events import MethodVersionCreated
-from assay_contracts.metrics_events import ComparisonCreated, RunScored, ScoringCompleted, ScoringFailed
+from assay_contracts.metrics_events import (
+    ComparisonCreated,
+    DecisionMade,
+    PolicyCreated,
+    RunScored,
+    RunSettled,
+    ScoringCompleted,
+    ScoringFailed,
+)
 from assay_contracts.work import IngestRequested, RunRequested
 
 EXAMPLE_TIME: Final = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
@@ -41,6 +49,8 @@ _RUN: dict[str, Any] = {
     "method_id": "mth_01kas3t9x2b5e8h1k4n7q0t3w6",
     "method_version": 1,
 }
+_CANDIDATE_ID = "run_01kas3z1d4g7j0m3p6s9v2y5b8"
+_COMPARISON_ID = "cmp_01kas4a2b5e8h1k4n7q0t3w6z9"
 _QUALITY: dict[str, float | None] = {
     "gsm8k.exact_match,strict-match": 0.3,
     "gsm8k.exact_match_stderr,strict-match": 0.1051,
@@ -111,10 +121,35 @@ def examples() -> tuple[Event, ...]:
             quality={"gsm8k.exact_match,last-number": 0.42},
         ),
         ComparisonCreated(
-            comparison_id="cmp_01kas4a2b5e8h1k4n7q0t3w6z9",
+            comparison_id=_COMPARISON_ID,
             baseline_run_id=_RUN["run_id"],
-            candidate_run_id="run_01kas3z1d4g7j0m3p6s9v2y5b8",
+            candidate_run_id=_CANDIDATE_ID,
             paired_items=1319,
+            candidate_run_ids=[_CANDIDATE_ID],
+            valid=True,
+        ),
+        PolicyCreated(policy_id="pol_01kas49z3c6f9j2m5p8s1v4y7b", name="default", version=1, digest=_DIGEST),
+        DecisionMade(
+            decision_id="dec_01kas4b8e1h4k7n0q3t6w9z2c5",
+            verdict="ACCEPT",
+            valid=True,
+            summary="gsm8k.exact_match,strict-match is not worse by 0.02 or more",
+            baseline_run_id=_RUN["run_id"],
+            candidate_run_id=_CANDIDATE_ID,
+            policy_name="default",
+            policy_version=1,
+            policy_digest=_DIGEST,
+            comparison_id=_COMPARISON_ID,
+            bundle_digest=_DIGEST,
+            samples_needed=None,
+        ),
+        RunSettled(
+            run_id=_CANDIDATE_ID,
+            baseline_run_id=_RUN["run_id"],
+            metric="gsm8k.exact_match,strict-match",
+            look=2,
+            samples=792,
+            outcome="proven",
         ),
         RunRequested(run_id=_RUN["run_id"]),
         IngestRequested(ingest_id=_INGEST_ID),

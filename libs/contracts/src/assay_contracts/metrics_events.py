@@ -1,6 +1,6 @@
 """What metrics-svc says."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -57,15 +57,74 @@ class ScoringCompleted(Event):
 
 
 class ComparisonCreated(Event):
-    """Two runs were compared item by item."""
+    """Candidates were compared with a baseline item by item; ``candidate_run_id`` is the first of them."""
 
     SUBJECT: ClassVar[str] = "assay.metrics.comparison.created.v1"
 
     comparison_id: str
     baseline_run_id: str
     candidate_run_id: str
-    paired_items: int = Field(ge=0)
+    paired_items: int = Field(ge=0, description="of the first candidate")
+    candidate_run_ids: list[str] | None = Field(default=None, description="all of them; null: only the one")
+    valid: bool | None = Field(
+        default=None, description="whether anything may be concluded for every candidate; null: not told"
+    )
 
     def aggregate_id(self) -> str:
         """The comparison."""
         return self.comparison_id
+
+
+class PolicyCreated(Event):
+    """A version of a policy was stored; it never changes."""
+
+    SUBJECT: ClassVar[str] = "assay.metrics.policy.created.v1"
+
+    policy_id: str
+    name: str
+    version: int = Field(ge=1)
+    digest: str = Field(description="sha256 of the policy's canonical JSON")
+
+    def aggregate_id(self) -> str:
+        """The version of the policy."""
+        return self.policy_id
+
+
+class DecisionMade(Event):
+    """A candidate was judged by a policy; the decision is kept for good."""
+
+    SUBJECT: ClassVar[str] = "assay.metrics.decision.made.v1"
+
+    decision_id: str
+    verdict: Literal["ACCEPT", "REJECT", "INCONCLUSIVE"]
+    valid: bool = Field(description="whether the evidence may be judged at all; else INCONCLUSIVE")
+    summary: str
+    baseline_run_id: str
+    candidate_run_id: str
+    policy_name: str
+    policy_version: int = Field(ge=1)
+    policy_digest: str
+    comparison_id: str
+    bundle_digest: str = Field(description="sha256 of what the evidence bundle states")
+    samples_needed: int | None = Field(description="pairs in all that would settle it; null: not known")
+
+    def aggregate_id(self) -> str:
+        """The decision."""
+        return self.decision_id
+
+
+class RunSettled(Event):
+    """A look of a run that may stop early decided: further samples of it are not needed."""
+
+    SUBJECT: ClassVar[str] = "assay.metrics.run.settled.v1"
+
+    run_id: str
+    baseline_run_id: str
+    metric: str
+    look: int = Field(ge=0, description="position among the planned looks, from 0")
+    samples: int = Field(ge=1, description="documents that the look judged")
+    outcome: Literal["proven", "hopeless"]
+
+    def aggregate_id(self) -> str:
+        """The run."""
+        return self.run_id

@@ -31,6 +31,9 @@ FACTS: Final[tuple[type[Event], ...]] = (
     metrics_events.ScoringFailed,
     metrics_events.ScoringCompleted,
     metrics_events.ComparisonCreated,
+    metrics_events.PolicyCreated,
+    metrics_events.DecisionMade,
+    metrics_events.RunSettled,
 )
 """Events that other teams may read."""
 

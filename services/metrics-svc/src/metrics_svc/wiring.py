@@ -15,7 +15,7 @@ from assay_chassis.telemetry import Telemetry
 from assay_chassis.web import create_web_app
 from assay_harness.index import load_task_index
 from assay_harness.process import warm_up
-from metrics_svc.api import router
+from metrics_svc.api import ROUTERS
 from metrics_svc.consumers import subscriptions
 from metrics_svc.service import MetricsService
 from metrics_svc.service.comparisons import ComparisonService
@@ -80,7 +80,7 @@ def create_app(settings: Settings) -> FastAPI:
         title="Assay metrics",
         description=DESCRIPTION,
         version=version(SERVICE),
-        routers=[router],
+        routers=list(ROUTERS),
         internal_key=key,
         telemetry=telemetry,
         lifespan=lifespan,
