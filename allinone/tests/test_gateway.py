@@ -140,6 +140,11 @@ def assert_problem(response: httpx.Response, status: int) -> dict[str, Any]:
         ("/v1/evaluations/one/samples", "eval"),
         ("/v1/metrics", "metrics"),
         ("/v1/comparisons/one", "metrics"),
+        ("/v1/scorings/one", "metrics"),
+        ("/v1/policies/default/versions/1", "metrics"),
+        ("/v1/decisions/one/bundle", "metrics"),
+        ("/v1/plan/power", "metrics"),
+        ("/v1/trends", "metrics"),
     ],
 )
 def test_each_resource_reaches_its_service_under_the_same_path(
