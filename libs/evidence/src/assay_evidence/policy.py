@@ -1,17 +1,46 @@
 """Policies: margins and bounds that say when a candidate may replace the baseline."""
 
-from typing import Annotated, Literal
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Role = Literal["critical", "supporting", "advisory"]
 
+WIDE_MARGIN: Final = 0.05
+"""Margins above this, in points or as a share of the baseline's score, are refused unless asked for."""
+
+RUNTIME_METRICS: Final = (
+    "ttftP50",
+    "ttftP99",
+    "itlP50",
+    "itlP99",
+    "latencyP50",
+    "latencyP99",
+    "tps",
+    "requestsPerSecond",
+    "power",
+    "tokensPerWatt",
+    "joulesPerToken",
+    "joulesPerCorrectAnswer",
+)
+"""What a runtime rule may bound."""
+
+ENERGY_METRICS: Final = ("power", "tokensPerWatt", "joulesPerToken", "joulesPerCorrectAnswer")
+"""Those of them that need a power reading."""
+
+_BOUNDS: Final = ("max_ratio", "min_ratio", "max_value", "min_value")
+
 
 class _Rule(BaseModel):
-    """Refuses unknown fields, so that a misspelt bound is an error and not a hole."""
+    """Refuses unknown fields, so that a misspelt bound is an error and not a hole, and NaN as a bound."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class QualityRule(_Rule):
@@ -39,15 +68,26 @@ class QualityRule(_Rule):
     direction: Literal["higher", "lower"] | None = None
     order: int | None = Field(default=None, ge=1, le=100)
 
+    def matches(self, metric: str, *, task: str) -> bool:
+        """Whether this rule names ``metric`` of a run of ``task``."""
+        if self.metric == "*":
+            return metric.startswith(f"{task}.")
+        return _named(self.metric, metric)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it names one metric and no pattern."""
+        return "*" not in self.metric
+
 
 class RuntimeRule(_Rule):
     """A bound on a runtime metric: of the candidate over the baseline, or of the candidate alone.
 
-    Exactly one of the four bounds is given. With an interval, the bound must hold over the whole 90 %
-    interval (one-sided 95 %); of absolute bounds and of metrics without an interval, the point value counts.
+    Exactly one of the four bounds is given. A ratio must hold over its whole 90 % interval (one-sided 95 %);
+    of absolute bounds, and of ratios of energy metrics without an interval, the point value counts.
 
     Attributes:
-        metric: a name of ``RuntimeComparison.metric``.
+        metric: one of ``RUNTIME_METRICS``.
         max_ratio, min_ratio: of candidate / baseline.
         max_value, min_value: of the candidate, in the metric's unit.
     """
@@ -58,6 +98,21 @@ class RuntimeRule(_Rule):
     min_ratio: float | None = Field(default=None, gt=0)
     max_value: float | None = None
     min_value: float | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        given = [name for name in _BOUNDS if getattr(self, name) is not None]
+        if len(given) != 1:
+            what = f"has {', '.join(given)}" if given else "has no bound"
+            raise ValueError(f"rule for {self.metric!r} {what}; give exactly one of {', '.join(_BOUNDS)}")
+        if self.metric not in RUNTIME_METRICS:
+            raise ValueError(f"unknown runtime metric {self.metric!r}; one of {', '.join(RUNTIME_METRICS)}")
+        return self
+
+    @property
+    def bound(self) -> tuple[str, float]:
+        """Name and value of the bound that is given."""
+        return next((name, value) for name in _BOUNDS if (value := getattr(self, name)) is not None)
 
 
 class PolicySpec(_Rule):
@@ -71,7 +126,7 @@ class PolicySpec(_Rule):
         coverage_floor: share of the larger run that must be paired.
         min_samples: pairs below which nothing is accepted.
         max_failed_share: share of failed samples, on either side, above which nothing is accepted.
-        max_margin: rules with an absolute margin above this are refused unless ``allow_wide_margin``.
+        allow_wide_margin: rules with a margin above ``WIDE_MARGIN`` are refused without it.
         ceiling: baseline scores at or above this leave no room to see a loss.
         require_equal_work: a workload that is not comparable holds an ACCEPT back when a critical runtime
             rule exists.
@@ -96,6 +151,15 @@ class PolicySpec(_Rule):
     allowed_plan_differences: list[str] = Field(default=[], max_length=100)
     min_power_grade: Literal["A", "B", "C"] = "B"
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_roles(self.quality)
+        if not self.allow_wide_margin:
+            _check_margins(self.quality)
+        _check_reach(self.quality)
+        _check_bounds(self.runtime)
+        return self
+
 
 class Policy(PolicySpec):
     """A stored version of a policy; ``digest`` is the sha256 of its canonical JSON without these fields."""
@@ -107,3 +171,84 @@ class Policy(PolicySpec):
     digest: str
     created_at: str
     created_by: str
+
+
+def rule_for(policy: PolicySpec, metric: str, *, task: str) -> QualityRule | None:
+    """The rule that applies to ``metric`` (``<task>.<metric>,<filter>``) of a run of ``task``: the first
+    that names it; ``None`` where none does."""
+    return next((rule for rule in policy.quality if rule.matches(metric, task=task)), None)
+
+
+def digest_of(spec: PolicySpec) -> str:
+    """sha256 (hex) of the canonical JSON of what the caller wrote, defaults filled in: names sorted, no
+    spaces, without what a stored version adds."""
+    content = spec.model_dump(mode="json", include=set(PolicySpec.model_fields))
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _named(pattern: str, metric: str) -> bool:
+    """Whether ``metric`` is ``pattern``, in which ``*`` stands for any text and nothing else is special."""
+    parts = (re.escape(part) for part in pattern.split("*"))
+    return re.fullmatch(".*".join(parts), metric, flags=re.DOTALL) is not None
+
+
+def _check_roles(rules: Sequence[QualityRule]) -> None:
+    if not any(rule.role == "critical" for rule in rules):
+        raise ValueError(
+            "no quality rule is critical, so nothing would have to be shown; "
+            "give at least one rule the role 'critical'"
+        )
+
+
+def _check_margins(rules: Sequence[QualityRule]) -> None:
+    for position, rule in enumerate(rules):
+        if rule.margin > WIDE_MARGIN:
+            unit = "% of the baseline's score" if rule.margin_kind == "relative" else "points"
+            raise ValueError(
+                f"quality[{position}] ({rule.metric}): margin {rule.margin:g} allows a loss of "
+                f"{100 * rule.margin:g} {unit}; above {WIDE_MARGIN:g} the policy must say "
+                "allow_wide_margin: true"
+            )
+
+
+def _check_reach(rules: Sequence[QualityRule]) -> None:
+    """Refuse rules that can never apply, because an earlier one takes every metric that they name."""
+    for (first, earlier), (second, later) in itertools.combinations(enumerate(rules), 2):
+        # "*" means the metrics of a task that is not known yet; what it takes is checked when judging.
+        is_taken = earlier.metric == later.metric or (
+            earlier.metric != "*" and later.metric != "*" and _named(earlier.metric, later.metric)
+        )
+        if is_taken:
+            raise ValueError(
+                f"quality[{second}] ({later.metric}) can never apply: quality[{first}] ({earlier.metric}) "
+                "names the same metrics and comes first; remove one, or put the narrower one first"
+            )
+
+
+def _check_bounds(rules: Sequence[RuntimeRule]) -> None:
+    """Refuse a bound given twice, and bounds that no candidate can keep."""
+    bounds: dict[tuple[str, str], float] = {}
+    for position, rule in enumerate(rules):
+        name, value = rule.bound
+        if (rule.metric, name) in bounds:
+            raise ValueError(f"runtime[{position}]: {name} of {rule.metric} is given twice; keep one")
+        bounds[rule.metric, name] = value
+    for (metric, name), lowest in bounds.items():
+        highest = bounds.get((metric, name.replace("min_", "max_")))
+        if name.startswith("min_") and highest is not None and lowest > highest:
+            raise ValueError(
+                f"runtime rules of {metric} contradict each other: {name} {lowest:g} is above "
+                f"{name.replace('min_', 'max_')} {highest:g}, so no candidate can pass"
+            )
+
+
+DEFAULT_POLICY: Final = PolicySpec(
+    name="default",
+    description=(
+        "Every metric of the run's own task may be at most two points worse, shown at one-sided 95 %, on at "
+        "least 100 pairs that cover 99 % of both runs. Runtime and energy are reported and not judged."
+    ),
+    quality=[QualityRule(metric="*", role="critical", test="non_inferiority", margin=0.02)],
+)
+"""The policy that is there from the start; docs/decisions.md has the reason for every number."""

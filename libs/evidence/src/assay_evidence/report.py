@@ -68,11 +68,15 @@ class ComparisonSettings(BaseModel):
 
 
 class ComparedRun(BaseModel):
-    """One side of a comparison; ``tables`` are the sha256 of its samples and requests tables."""
+    """One side of a comparison.
+
+    ``task`` is what was run (of a group, the group); ``tables``: sha256 of its samples and requests tables.
+    """
 
     run_id: str
     scoring_id: str | None = None
     run_name: str
+    task: str
     artifact_id: str
     artifact_name: str
     backend: str
