@@ -13,16 +13,20 @@ from typing import Any
 
 import numpy
 from lm_eval.api.group import Group
+from lm_eval.api.instance import Instance
+from pydantic import JsonValue
 
 from assay_harness.errors import InvalidScores, RowProblem
 from assay_harness.evaluation import TaskEvaluation, TaskMetrics
 from assay_harness.facts import definition_facts
 from assay_harness.groups import aggregate_metrics, build_definition, rows_of
 from assay_harness.index import Definition
+from assay_harness.result_log import results_document
 from assay_harness.results import (
     Aggregate,
     Document,
     DocumentScore,
+    LoggedDocument,
     RenderProblem,
     RenderReport,
     Response,
@@ -89,6 +93,26 @@ class Engine:
 
         Raises `RowProblem` at a row that cannot be rendered. Starting again invalidates an earlier iterator.
         """
+        for batch in self._built(batch_size):
+            yield [
+                task.document(index, doc, instances)
+                for task, index, doc, instances in batch
+                if task.start + index not in skip
+            ]
+
+    def logged_batches(self, *, batch_size: int) -> Iterator[list[LoggedDocument]]:
+        """Yield all documents as lm-eval's sample log shows them; else as `batches`."""
+        for batch in self._built(batch_size):
+            yield [task.logged(index, doc, instances) for task, index, doc, instances in batch]
+
+    def results(
+        self, metrics: Mapping[str, float | None], sample_counts: Mapping[str, int]
+    ) -> dict[str, JsonValue]:
+        """Return lm-eval's results document of stored numbers; see `result_log.results_document`."""
+        return results_document(self._tasks, self._groups, metrics=metrics, sample_counts=sample_counts)
+
+    def _built(self, batch_size: int) -> Iterator[list[tuple[TaskEvaluation, int, Any, list[Instance]]]]:
+        """Build the requests of all documents from the first on, `batch_size` rows at a time."""
         rows = self._rows()
         while True:
             with self._building():
@@ -98,11 +122,7 @@ class Engine:
                 ]
             if not batch:
                 return
-            yield [
-                task.document(index, doc, instances)
-                for task, index, doc, instances in batch
-                if task.start + index not in skip
-            ]
+            yield batch
 
     def dry_render(self) -> RenderReport:
         """Render every row up to the limit and report what fails, without raising."""

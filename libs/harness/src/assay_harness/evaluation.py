@@ -12,7 +12,14 @@ from pydantic import JsonValue
 
 from assay_harness.errors import RowProblem
 from assay_harness.facts import KINDS, generation_arguments
-from assay_harness.results import Document, DocumentScore, ModelRequest, RequestKind, Response
+from assay_harness.results import (
+    Document,
+    DocumentScore,
+    LoggedDocument,
+    ModelRequest,
+    RequestKind,
+    Response,
+)
 from assay_harness.scoring import make_scorer
 from assay_harness.spec import Scoring, TaskOptions
 from assay_harness.task import BuiltTask
@@ -105,6 +112,25 @@ class TaskEvaluation:
                 for repeat in range(instance.repeats or 1)
             ],
             task=self.name,
+        )
+
+    def logged(self, index: int, doc: Any, instances: list[Instance]) -> LoggedDocument:
+        """Turn lm-eval's requests into what its sample log holds of them."""
+        document = self.document(index, doc, instances)
+        arguments = {
+            f"gen_args_{position}": {f"arg_{place}": value for place, value in enumerate(instance.args)}
+            for position, instance in enumerate(instances)
+        }
+        return LoggedDocument(
+            index=document.index,
+            task=self.name,
+            doc_id=index,
+            doc=document.doc,
+            target=document.target,
+            arguments=json.loads(json.dumps(arguments, default=handle_non_serializable)),
+            doc_hash=document.doc_hash,
+            prompt_hash=document.prompt_hash,
+            target_hash=document.target_hash,
         )
 
     def score(self, answers: Sequence[tuple[int, Sequence[Response]]]) -> list[DocumentScore]:

@@ -8,16 +8,26 @@ import asyncio
 import multiprocessing
 import multiprocessing.forkserver
 import tempfile
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any
 
+from pydantic import JsonValue
+
 from assay_harness.errors import HarnessProcessDied
 from assay_harness.index import TaskIndex, load_task_index
-from assay_harness.results import Aggregate, Document, DocumentScore, RenderReport, ScoreInput, TaskFacts
+from assay_harness.results import (
+    Aggregate,
+    Document,
+    DocumentScore,
+    LoggedDocument,
+    RenderReport,
+    ScoreInput,
+    TaskFacts,
+)
 from assay_harness.spec import BuiltinTask, Recipe, Rows, Scoring, TaskOptions
 from assay_harness.worker import Reply, serve
 
@@ -96,13 +106,26 @@ class HarnessProcess:
         Examples are drawn from document 0 on, whatever is skipped, so a resumed run has the same prompts.
         Starting a second iteration ends the first. Raises `RowProblem` at a row that cannot be rendered.
         """
+        await self._channel.call("start", batch_size, frozenset(skip))
+        batch: list[Document]
+        async for batch in self._batches():
+            yield batch
+
+    async def logged_documents(self, *, batch_size: int = 64) -> AsyncIterator[list[LoggedDocument]]:
+        """Yield all documents as lm-eval's sample log shows them; an iteration as `documents` is one."""
+        await self._channel.call("start_log", batch_size)
+        batch: list[LoggedDocument]
+        async for batch in self._batches():
+            yield batch
+
+    async def _batches(self) -> AsyncIterator[list[Any]]:
+        """Yield the batches of the iteration that was just started, but the empty ones."""
         self._iteration += 1
         iteration = self._iteration
-        await self._channel.call("start", batch_size, frozenset(skip))
         while True:
             if iteration != self._iteration:
                 raise RuntimeError("another iteration over the documents was started")
-            batch: list[Document] | None = await self._channel.call("next")
+            batch: list[Any] | None = await self._channel.call("next")
             if batch is None:
                 return
             if batch:
@@ -120,6 +143,20 @@ class HarnessProcess:
         """Return lm-eval's numbers over the scores; raises `InvalidScores`."""
         result: Aggregate = await self._channel.call("aggregate", list(scores))
         return result
+
+    async def results(
+        self, metrics: Mapping[str, float | None], sample_counts: Mapping[str, int]
+    ) -> dict[str, JsonValue]:
+        """Return stored numbers in the layout of lm-eval's results file.
+
+        `metrics` go by `Aggregate.metrics`' names; `sample_counts` has the number of scored documents of
+        every task. The answer has `results`, `groups`, `group_subtasks`, `configs`, `versions`, `n-shot`,
+        `higher_is_better` and `n-samples`; what is None in `metrics` is "N/A".
+        """
+        document: dict[str, JsonValue] = await self._channel.call(
+            "results", dict(metrics), dict(sample_counts)
+        )
+        return document
 
 
 class _Channel:

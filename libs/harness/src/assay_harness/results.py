@@ -159,6 +159,25 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
+class LoggedDocument:
+    """One row as lm-eval's sample log shows it.
+
+    `index` is the document's in the run, `doc_id` its row in its own task. `arguments` are those of each
+    request, `{"gen_args_0": {"arg_0": prompt, "arg_1": ...}}`, in JSON-safe values.
+    """
+
+    index: int
+    task: str
+    doc_id: int
+    doc: JsonValue
+    target: str
+    arguments: dict[str, JsonValue]
+    doc_hash: str
+    prompt_hash: str
+    target_hash: str
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentScore:
     """The scores of one document; survives JSON and BSON exactly, as `DocumentScore(**stored)`.
 

@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
@@ -21,8 +21,18 @@ from assay_harness.settings import isolate_environment
 from assay_harness.spec import Recipe, Rows, Scoring, TaskOptions
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from assay_harness.engine import Engine
-    from assay_harness.results import Aggregate, Document, DocumentScore, RenderReport, ScoreInput, TaskFacts
+    from assay_harness.results import (
+        Aggregate,
+        Document,
+        DocumentScore,
+        LoggedDocument,
+        RenderReport,
+        ScoreInput,
+        TaskFacts,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +93,7 @@ class _Session:
 
     def __init__(self) -> None:
         self._engine: Engine | None = None
-        self._batches: Iterator[list[Document]] | None = None
+        self._batches: Iterator[Sequence[Document | LoggedDocument]] | None = None
 
     def open(
         self,
@@ -110,7 +120,17 @@ class _Session:
         """Begin again at document 0."""
         self._batches = self._opened.batches(batch_size=batch_size, skip=skip)
 
-    def next(self) -> "list[Document] | None":
+    def start_log(self, batch_size: int) -> None:
+        """Begin again at document 0, for lm-eval's sample log."""
+        self._batches = self._opened.logged_batches(batch_size=batch_size)
+
+    def results(
+        self, metrics: dict[str, float | None], sample_counts: dict[str, int]
+    ) -> "dict[str, JsonValue]":
+        """Lay stored numbers out as lm-eval does."""
+        return self._opened.results(metrics, sample_counts)
+
+    def next(self) -> "Sequence[Document | LoggedDocument] | None":
         """Build the next batch; None at the end."""
         return None if self._batches is None else next(self._batches, None)
 
