@@ -1,13 +1,4 @@
-"""The samples and requests of a run as columns: how they are stored, and how comparisons read them.
-
-Two Parquet files per scored view, zstd-compressed, rows in any order (comparisons sort by ``index``):
-
-- *samples*: one row per document, ``SAMPLE_COLUMNS``, and for every numeric key of the harness
-  (``exact_match,strict-match``) a float64 column ``value:<key>``, null where the sample's task does not have
-  it or the sample failed; for every filter a string column ``filtered:<filter>``, what it made of the
-  response.
-- *requests*: one row per request, ``REQUEST_COLUMNS``. Times may be subtracted only within one instance.
-"""
+"""Columns of the two tables, and what is wrong where a table has others."""
 
 import pyarrow
 
@@ -57,3 +48,9 @@ REQUEST_COLUMNS = pyarrow.schema(
         pyarrow.field("schedule_delay_s", pyarrow.float64()),
     ]
 )
+
+HASHES = ("doc_hash", "prompt_hash", "target_hash")
+
+
+class MalformedTables(ValueError):
+    """A table is not what it must be; the message names table and column."""
