@@ -47,7 +47,7 @@ def results_document(
     _add_groups(results, numbers)
     document = results._to_eval_results()
     laid_out: dict[str, JsonValue] = json.loads(
-        json.dumps(document, default=handle_non_serializable, ensure_ascii=False)
+        json.dumps(document, default=_plain, ensure_ascii=False)
     )
     return laid_out
 
@@ -65,6 +65,12 @@ def _add_groups(results: EvalAcc, numbers: Mapping[str, Mapping[str, Any]]) -> N
             results.metrics[name] = stored[name]
         else:
             results.metrics[name] = {**entry, **numbers[name]}
+
+
+def _plain(value: object) -> object:
+    """As lm-eval writes what is no JSON, but a function by its name: its address differs from run to run."""
+    name = getattr(value, "__qualname__", None)
+    return name if callable(value) and isinstance(name, str) else handle_non_serializable(value)
 
 
 def _summable(entry: Mapping[str, Any]) -> dict[str, Any]:
