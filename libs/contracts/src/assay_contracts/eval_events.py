@@ -1,6 +1,6 @@
 """What eval-svc says: artifacts, runs and their samples."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -59,13 +59,23 @@ class RunStarted(RunEvent):
 
 
 class RunResponded(RunEvent):
-    """Every sample has its responses; scoring finishes next."""
+    """Every wanted sample has its responses; scoring finishes next.
+
+    The fields ``early_stop_...`` are those of a run that stopped early; null where all samples were wanted.
+    """
 
     SUBJECT: ClassVar[str] = "assay.eval.run.responded.v1"
 
     blocks: int = Field(ge=1, description="blocks of the sample log, numbered from 0")
     samples: int = Field(ge=1)
     failed_samples: int = Field(ge=0)
+    early_stop_look: int | None = Field(
+        default=None, ge=0, description="which of the planned looks decided, from 0"
+    )
+    early_stop_samples: int | None = Field(
+        default=None, ge=1, description="documents that this look judged; the log may have some more"
+    )
+    early_stop_outcome: Literal["proven", "hopeless"] | None = None
 
 
 class RunSucceeded(RunEvent):
