@@ -1,4 +1,4 @@
-"""From a comparison and a policy to a verdict, with every reason. A pure function of the evidence."""
+"""The words of a decision. docs/decisions.md lists every code that a reason may have."""
 
 from enum import StrEnum
 from typing import Literal
@@ -23,7 +23,8 @@ class Reason(BaseModel):
         message: one sentence for people, with the numbers.
         metric: the metric; ``None`` where it is about the whole.
         samples_needed: pairs in all that would settle it with the policy's power at the observed churn, if
-            the candidate is as good as the baseline; ``None`` where more samples do not help.
+            the candidate is as good as the baseline or, where it looks worse, as bad as it looks; ``None``
+            where more samples do not help.
     """
 
     code: str
@@ -40,7 +41,7 @@ class Judgement(BaseModel):
     Attributes:
         valid: whether the evidence may be judged at all; an invalid one is always INCONCLUSIVE.
         summary: one sentence.
-        samples_needed: the largest of the reasons' numbers.
+        samples_needed: the largest number of the reasons that block; what blocks without a number stays.
         early_stop: whether a sequential stopping rule was used, and so its adjusted bounds.
     """
 

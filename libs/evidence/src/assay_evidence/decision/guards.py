@@ -1,0 +1,150 @@
+"""What keeps one metric from being judged, or from being accepted, beside its test."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import NormalDist
+
+from assay_evidence.decision.samples import without_change
+from assay_evidence.decision.wording import amount, percent
+from assay_evidence.policy import PolicySpec, QualityRule
+from assay_evidence.report import CandidateReport, MarginTest, QualityComparison, Severity
+from assay_evidence.statistics.paired import rate_upper_bound
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """One thing that keeps a metric from being shown.
+
+    Attributes:
+        code, message: of the reason.
+        is_untestable: whether the test itself means nothing, so that no failure is proven either.
+        samples_needed: where more samples lift it.
+    """
+
+    code: str
+    message: str
+    is_untestable: bool = False
+    samples_needed: int | None = None
+
+
+def holds(
+    quality: QualityComparison, rule: QualityRule, *, report: CandidateReport, policy: PolicySpec
+) -> list[Hold]:
+    """What speaks against trusting ``quality``, apart from the outcome of its test."""
+    found = list(_untestable(quality, rule, policy))
+    found += _reported(quality, report)
+    if not any(hold.is_untestable for hold in found):
+        assert quality.margin_test is not None  # else it were untestable
+        found += _too_few(quality, report=report, policy=policy)
+        found += _no_room(quality, quality.margin_test, policy)
+        found += _no_change(quality, quality.margin_test)
+    return list({hold.code: hold for hold in reversed(found)}.values())[::-1]
+
+
+def _untestable(quality: QualityComparison, rule: QualityRule, policy: PolicySpec) -> Iterator[Hold]:
+    numbers = [quality.baseline, quality.candidate, quality.difference]
+    if quality.n <= 0 or not all(math.isfinite(number) for number in numbers):
+        yield Hold("not-a-number", "has pairs without a number; score the runs again", is_untestable=True)
+    elif quality.higher_is_better is None:
+        yield Hold(
+            "direction-unknown",
+            "cannot be tested: it is not the mean of values per sample, or nobody says whether higher is "
+            "better; give the rule's direction, or name this metric in an advisory rule before",
+            is_untestable=True,
+        )
+    elif quality.margin_test is None or not _usable(quality.margin_test):
+        yield Hold("untestable", "has no test at the policy's margin", is_untestable=True)
+    elif not _is_asked_for(quality, quality.margin_test, rule, policy):
+        yield Hold(
+            "tested-otherwise",
+            "was not tested with this policy's margin, direction and alpha; compare under the policy",
+            is_untestable=True,
+        )
+
+
+def _usable(test: MarginTest) -> bool:
+    p_values = (test.non_inferiority_p, test.equivalence_p)
+    return test.margin > 0 and all(p is not None and 0 <= p <= 1 for p in p_values)
+
+
+def _is_asked_for(
+    quality: QualityComparison, test: MarginTest, rule: QualityRule, policy: PolicySpec
+) -> bool:
+    """Whether the test in the report is the one of the policy; a sequential one has a smaller alpha."""
+    if rule.direction is not None and quality.higher_is_better is not (rule.direction == "higher"):
+        return False
+    if test.kind != rule.margin_kind or test.alpha > policy.alpha * (1 + 1e-9):
+        return False
+    given = test.relative_margin if test.kind == "relative" else test.margin
+    return given is not None and math.isclose(given, rule.margin, rel_tol=1e-9)
+
+
+def _reported(quality: QualityComparison, report: CandidateReport) -> Iterator[Hold]:
+    """What the comparison says against this metric."""
+    about = [finding for finding in report.findings if finding.subject == quality.metric]
+    for finding in (*quality.guards, *about):
+        if finding.severity in (Severity.INVALID, Severity.NOT_COMPARABLE):
+            yield Hold(finding.code, finding.message, is_untestable=finding.severity is Severity.INVALID)
+
+
+def _too_few(quality: QualityComparison, *, report: CandidateReport, policy: PolicySpec) -> Iterator[Hold]:
+    if quality.n < policy.min_samples:
+        yield Hold(
+            "too-few-samples",
+            f"has {quality.n} pairs, the policy accepts nothing below {policy.min_samples}",
+            samples_needed=policy.min_samples,
+        )
+    total = max(report.coverage.baseline_total, report.coverage.candidate_total)
+    is_of_whole_run = quality.metric.startswith(f"{report.candidate.task}.")
+    if is_of_whole_run and quality.n < policy.coverage_floor * total:
+        yield Hold(
+            "metric-coverage-below-floor",
+            f"has a value on both sides for {quality.n} of {total} items ({percent(quality.n / total)}), the "
+            f"policy wants {percent(policy.coverage_floor)}",
+        )
+
+
+def _no_room(quality: QualityComparison, test: MarginTest, policy: PolicySpec) -> Iterator[Hold]:
+    """Floor: a candidate that guesses would pass. Ceiling: the baseline leaves no room to see a loss."""
+    if quality.kind == "binary":
+        score = quality.baseline if quality.higher_is_better else 1 - quality.baseline
+        wrong = round((1 - score) * quality.n)
+        at_least = 1 - rate_upper_bound(wrong, quality.n)
+        chance = quality.chance if quality.higher_is_better else None
+        chance = 0.0 if chance is None else chance
+        if score >= policy.ceiling:
+            yield Hold(
+                "ceiling-effect",
+                f"is at its ceiling: the baseline scores {percent(score)}, at or above the policy's "
+                f"{percent(policy.ceiling)}; use a harder task",
+            )
+    elif quality.chance is not None and quality.higher_is_better:
+        stderr = quality.baseline_run_stderr or 0.0
+        score, chance = quality.baseline, quality.chance
+        at_least = score - NormalDist().inv_cdf(0.95) * stderr
+    else:
+        return
+    if at_least - chance <= test.margin:
+        yield Hold(
+            "floor-effect",
+            f"is at its floor: the baseline scores {amount(quality, score)} (at least "
+            f"{amount(quality, at_least)}), a model that guesses {amount(quality, chance)}, and with a margin "
+            f"of {amount(quality, test.margin)} guessing would pass; use a task that the baseline can do",
+        )
+
+
+def _no_change(quality: QualityComparison, test: MarginTest) -> Iterator[Hold]:
+    if quality.changed:
+        return
+    if quality.kind == "continuous" and not quality.baseline_run_stderr:
+        yield Hold("constant-metric", "has the same value for every item, so a loss could not be seen")
+    needed = without_change(margin=test.margin, alpha=test.alpha)
+    if quality.n < needed:
+        upper = -math.expm1(math.log(test.alpha) / quality.n)
+        yield Hold(
+            "no-change-in-few-pairs",
+            f"differs in none of {quality.n} pairs, but by its exact bound up to {percent(upper)} of all "
+            f"items may differ, more than the margin of {amount(quality, test.margin)}",
+            samples_needed=needed,
+        )
