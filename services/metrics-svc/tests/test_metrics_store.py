@@ -8,7 +8,9 @@ from assay_chassis.store import open_store
 from assay_harness.results import DocumentScore
 from metrics_svc.domain.comparison_report import PairedItem
 from metrics_svc.domain.samples import SampleRecord, ScoredSample
-from metrics_svc.store import BLOCKS_PER_READ, ITEMS_PER_BLOCK, MetricsStore
+from metrics_svc.store import MetricsStore
+from metrics_svc.store.pairs import ITEMS_PER_BLOCK
+from metrics_svc.store.scored import BLOCKS_PER_READ
 
 
 @pytest.fixture

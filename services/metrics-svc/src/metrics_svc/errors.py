@@ -15,6 +15,10 @@ class UnknownScoring(NotFound):
     """There is no scored view of this id."""
 
 
+class UnknownPolicy(NotFound):
+    """There is no policy of this name, no such version of it, or none of this id."""
+
+
 class RunNotFinal(Conflict):
     """The run has no final metrics, so it cannot be compared or re-scored; the message names its state."""
 

@@ -19,7 +19,9 @@ from metrics_svc.api import ROUTERS
 from metrics_svc.consumers import subscriptions
 from metrics_svc.service import MetricsService
 from metrics_svc.service.comparisons import ComparisonService
+from metrics_svc.service.evidence import EvidenceService
 from metrics_svc.service.harness import HarnessOpener
+from metrics_svc.service.policies import PolicyService
 from metrics_svc.service.runs import RunService
 from metrics_svc.service.scorings import ScoringService
 from metrics_svc.settings import Settings
@@ -55,6 +57,9 @@ def create_app(settings: Settings) -> FastAPI:
             harness = HarnessOpener(datasets=datasets, cache=settings.snapshot_cache, index=index)
             runs = RunService(store=store, evaluations=evaluations, wakeup=wakeup)
             scorings = ScoringService(store=store, runs=runs, harness=harness, wakeup=wakeup)
+            evidence = EvidenceService(store=store, runs=runs, release=version(SERVICE))
+            policies = PolicyService(store=store, events=infrastructure.events)
+            await policies.seed()
             comparisons = ComparisonService(store=store, runs=runs, events=infrastructure.events)
             scorer = scorer_of(
                 ScorerParts(
@@ -63,11 +68,14 @@ def create_app(settings: Settings) -> FastAPI:
                     events=infrastructure.events,
                     evaluations=evaluations,
                     harness=harness,
+                    evidence=evidence,
                     wakeup=wakeup,
                 )
             )
             app.state.infrastructure = infrastructure
-            app.state.service = MetricsService(runs=runs, scorings=scorings, comparisons=comparisons)
+            app.state.service = MetricsService(
+                runs=runs, scorings=scorings, comparisons=comparisons, policies=policies
+            )
             async with (
                 in_background(warm_up(), scorer.run()),
                 consuming(infrastructure.bus, subscriptions(runs)),

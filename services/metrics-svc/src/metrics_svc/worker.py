@@ -1,7 +1,8 @@
 """The scorer: takes views with unscored blocks under a lease, scores them, and aggregates complete ones.
 
-Every step may be repeated: blocks have natural keys, scoring is repeatable, and the final metrics and the
-event that tells of them are one write under the lease.
+Every step may be repeated: blocks have natural keys, scoring is repeatable, evidence is named by its content,
+and the final metrics, the evidence that they go with and the event that tells of them are one write under the
+lease.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from assay_chassis.service_client import DigestMismatch, ServiceClient
 from assay_chassis.store import Change, Document
 from assay_contracts.envelope import Event
 from assay_contracts.metrics_events import RunScored, ScoringCompleted, ScoringFailed
+from assay_evidence.tables import MalformedTables
 from assay_harness.errors import HarnessError, HarnessFailed, HarnessProcessDied
 from assay_harness.process import HarnessProcess
 from assay_harness.spec import Scoring
@@ -27,8 +29,9 @@ from metrics_svc.domain.progress import ScoringProgress
 from metrics_svc.domain.runs import RunMetrics, RunSubject, ScoringState
 from metrics_svc.domain.runs import now as timestamp
 from metrics_svc.domain.samples import SampleRecord, ScoredSample, read_records
-from metrics_svc.domain.scoring import WORK_FIELDS, FailedBy, has_work, is_own, run_of
+from metrics_svc.domain.scoring import WORK_FIELDS, FailedBy, has_work, is_own, run_of, trend_fields
 from metrics_svc.errors import Unscorable
+from metrics_svc.service.evidence import EvidenceService, EvidenceTables, growing_tables
 from metrics_svc.service.harness import HarnessOpener
 from metrics_svc.settings import Settings
 from metrics_svc.store import MetricsStore
@@ -50,7 +53,22 @@ class ScorerParts:
     events: EventWriter
     evaluations: ServiceClient
     harness: HarnessOpener
+    evidence: EvidenceService
     wakeup: Wakeup
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringWork:
+    """What one attempt builds up, block by block, and what it scores with."""
+
+    progress: ScoringProgress
+    tables: EvidenceTables
+    harness: HarnessProcess
+
+    async def add(self, samples: list[ScoredSample]) -> None:
+        """Take in the next scored block."""
+        self.progress.add(samples)
+        await self.tables.add(samples)
 
 
 def scorer_of(parts: ScorerParts) -> LeasedWorker:
@@ -115,6 +133,8 @@ class ViewScoring:
             await self._try_later(error)
         except HarnessError as error:
             await self._fail("harness-refused", str(error))
+        except MalformedTables as error:
+            await self._fail("malformed-sample", str(error))
         except NotFound as error:
             await self._fail("not-found", error.detail)
         except DigestMismatch as error:
@@ -129,32 +149,36 @@ class ViewScoring:
         run = await self._parts.evaluations.get(f"/v1/evaluations/{run_id}")
         plan = read_plan(run)
         scoring = None if is_own(view) else Scoring.model_validate_json(view["scoring"])
-        async with self._parts.harness.open(plan.harness, scoring=scoring) as harness:
+        async with (
+            self._parts.harness.open(plan.harness, scoring=scoring) as harness,
+            growing_tables(task=plan.task.task) as tables,
+        ):
             check_task(plan, harness.facts)
             if scoring is not None:
                 plan = rescored(plan, filters=harness.facts.filters)
             progress = ScoringProgress(
                 run_id=run_id, subject=RunSubject.of(run, plan), plan=plan, facts=harness.facts
             )
+            work = ScoringWork(progress=progress, tables=tables, harness=harness)
             async for block in self._log.blocks():
-                progress.add(block.samples)
-            await self._follow(progress, harness)
+                await work.add(block.samples)
+            await self._follow(work)
 
-    async def _follow(self, progress: ScoringProgress, harness: HarnessProcess) -> None:
+    async def _follow(self, work: ScoringWork) -> None:
         """Score blocks as they become known."""
-        settings = self._parts.settings
+        settings, progress = self._parts.settings, work.progress
         idle_since = time.monotonic()
         while True:
             wakeup = self._parts.wakeup.next
             scoring = await self._document()
             if progress.blocks < scoring["known_blocks"]:
                 while progress.blocks < scoring["known_blocks"]:
-                    await self._score_block(progress, harness)
+                    await self._score_block(work)
                     await self._report(progress)
                 idle_since = time.monotonic()
                 continue
             if scoring["final_blocks"] is not None:
-                await self._finish(progress, harness, scoring)
+                await self._finish(work, scoring)
                 return
             if self._is_slot_wanted() or time.monotonic() - idle_since > settings.scoring_idle_s:
                 await self._report(progress, at_once=True)
@@ -169,15 +193,15 @@ class ViewScoring:
             raise LeaseLost(f"the run of {self._view_id} has ended")
         return view
 
-    async def _score_block(self, progress: ScoringProgress, harness: HarnessProcess) -> None:
-        number = progress.blocks
-        records = await self._records(progress.run_id, number)
+    async def _score_block(self, work: ScoringWork) -> None:
+        number = work.progress.blocks
+        records = await self._records(work.progress.run_id, number)
         answered = [record for record in records if record.status == "ok"]
-        scores = await harness.score([(record.index, record.answers()) for record in answered])
+        scores = await work.harness.score([(record.index, record.answers()) for record in answered])
         by_index = {score.index: score for score in scores}
         samples = [ScoredSample(record=record, score=by_index.get(record.index)) for record in records]
         await self._log.put(number, samples)
-        progress.add(samples)
+        await work.add(samples)
 
     async def _records(self, run_id: str, number: int) -> list[SampleRecord]:
         """A block of the sample log: from the run's own view where that has it, else from eval-svc."""
@@ -200,11 +224,10 @@ class ViewScoring:
         progress.reported_blocks = progress.blocks
         await self._lease.write(Change(set=fields, bump=False), guard=STILL_WANTED)
 
-    async def _finish(
-        self, progress: ScoringProgress, harness: HarnessProcess, view: Mapping[str, Any]
-    ) -> None:
+    async def _finish(self, work: ScoringWork, view: Mapping[str, Any]) -> None:
+        progress = work.progress
         complete = progress.complete(blocks=view["final_blocks"], samples=view["expected_samples"])
-        aggregate = await harness.aggregate(complete.scores)
+        aggregate = await work.harness.aggregate(complete.scores)
         metrics = progress.counted().model_copy(
             update={
                 "state": ScoringState.FINAL,
@@ -217,24 +240,27 @@ class ViewScoring:
                 "finished_at": timestamp(),
             }
         )
+        run = await self._parts.evaluations.get(f"/v1/evaluations/{progress.run_id}")
         if is_own(view):
-            metrics = await self._with_runtime(metrics, progress)
+            runtime = await asyncio.to_thread(progress.tally.report, read_telemetry(run))
+            metrics = metrics.model_copy(
+                update={"runtime": runtime.metrics, "runtime_details": runtime.details}
+            )
+        tables = await work.tables.close()
+        evidence_id = await self._parts.evidence.keep(view, run=run, metrics=metrics, tables=tables)
         change = Change(
             set={
                 "state": ScoringState.FINAL.value,
                 "active": False,
                 "scored_blocks": progress.blocks,
                 "metrics": metrics.model_dump_json(),
+                "evidence_id": evidence_id,
+                **(trend_fields(metrics) if is_own(view) else {}),
             },
             events=self._parts.events(_completed(view, metrics, progress.plan)),
         )
         await self._lease.write(change, guard={**STILL_WANTED, "final_blocks": view["final_blocks"]})
         logger.info("%s is scored: %d samples", self._view_id, metrics.samples_scored)
-
-    async def _with_runtime(self, metrics: RunMetrics, progress: ScoringProgress) -> RunMetrics:
-        run = await self._parts.evaluations.get(f"/v1/evaluations/{progress.run_id}")
-        runtime = await asyncio.to_thread(progress.tally.report, read_telemetry(run))
-        return metrics.model_copy(update={"runtime": runtime.metrics, "runtime_details": runtime.details})
 
     async def _fail(self, code: str, reason: str) -> None:
         """End the view as failed. Only the failure of a run's own view is the run's, and is told."""

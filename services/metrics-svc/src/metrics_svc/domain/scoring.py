@@ -16,6 +16,10 @@ The document of a view has these fields.
 - ``failed_by``: ``run`` or ``scoring`` when ``state`` is ``failed``; ``error``: why.
 - ``attempts``, ``retry_at``: unexpected failures in a row, and when to try again (s since the epoch).
 - ``metrics``: ``RunMetrics`` as JSON text; without runtime metrics but in a run's own view.
+- ``evidence_id``: of a final view, what comparisons read of it; where an earlier release ended the view, set
+  on first use.
+- ``method_id``, ``dataset_id``, ``artifact_id``, ``finished_at``, ``finished_key`` (unique, sorts by
+  ``finished_at``): of a run's own view that is final; see ``trend_fields``.
 """
 
 import hashlib
@@ -26,7 +30,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from assay_harness.spec import Scoring
-from metrics_svc.domain.runs import ScoringState
+from metrics_svc.domain.runs import RunMetrics, ScoringState
 
 Fields = dict[str, Any]
 
@@ -176,6 +180,19 @@ def reopened() -> Fields:
         "error": None,
         "attempts": 0,
         "retry_at": 0.0,
+    }
+
+
+def trend_fields(metrics: RunMetrics) -> Fields:
+    """Fields by which final runs of a method are listed in the order in which they finished."""
+    subject = metrics.subject
+    assert subject is not None, "known once anything was scored"
+    return {
+        "method_id": subject.method_id,
+        "dataset_id": subject.dataset_id,
+        "artifact_id": subject.artifact.id,
+        "finished_at": metrics.finished_at,
+        "finished_key": f"{metrics.finished_at}:{metrics.run_id}",
     }
 
 

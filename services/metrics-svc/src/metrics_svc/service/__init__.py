@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from metrics_svc.service.comparisons import ComparisonService
+from metrics_svc.service.policies import PolicyService
 from metrics_svc.service.runs import RunService
 from metrics_svc.service.scorings import ScoringService
 
@@ -14,3 +15,4 @@ class MetricsService:
     runs: RunService
     scorings: ScoringService
     comparisons: ComparisonService
+    policies: PolicyService

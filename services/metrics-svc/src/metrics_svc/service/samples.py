@@ -10,7 +10,7 @@ from metrics_svc.domain.runs import QualityMetrics
 from metrics_svc.domain.samples import ScoredSample
 from metrics_svc.domain.values import SampleNumbers, correctness
 from metrics_svc.errors import InvalidFilter, UnknownMetric
-from metrics_svc.store import ScoredLog
+from metrics_svc.store.scored import ScoredLog
 
 
 class SampleItem(BaseModel):
