@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from assay_evidence.statistics.paired import is_binary, mcnemar_exact, paired_difference
 from metrics_svc.domain.comparison_report import (
     ComparedRun,
     ComparisonReport,
@@ -18,7 +19,6 @@ from metrics_svc.domain.comparison_report import (
 from metrics_svc.domain.pairing import ItemKey, Pair, Pairing, pair_items
 from metrics_svc.domain.runs import RunMetrics, RunSubject
 from metrics_svc.domain.runtime import HIGHER_IS_BETTER, RUNTIME_METRICS
-from metrics_svc.domain.statistics import is_binary, mcnemar_exact, paired_difference
 from metrics_svc.errors import NotComparable
 
 
@@ -187,7 +187,7 @@ def _compare_metric(
         candidate_run=candidate.metrics.quality.get(metric),
         difference=difference.difference,
         stderr=difference.stderr,
-        confidence_interval=difference.interval,
+        confidence_interval=difference.interval_95,
         interval_method=difference.interval_method,
         changed=difference.changed,
         changed_rate_upper=difference.changed_rate_upper,

@@ -14,8 +14,8 @@ import numpy
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+from assay_evidence.statistics.quantiles import percentile
 from metrics_svc.domain.samples import RequestRecord, RequestTimes, SampleRecord
-from metrics_svc.domain.statistics import percentile
 
 NANOSECONDS = 1e9
 MICROSECONDS = 1e6
