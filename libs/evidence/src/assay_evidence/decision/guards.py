@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from assay_evidence.decision.samples import without_change
 from assay_evidence.decision.wording import amount, percent
 from assay_evidence.policy import PolicySpec, QualityRule
 from assay_evidence.report import CandidateReport, MarginTest, QualityComparison, Severity
 from assay_evidence.statistics.paired import rate_upper_bound
+from assay_evidence.statistics.power import zero_flips_needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +129,8 @@ def _no_room(quality: QualityComparison, test: MarginTest, policy: PolicySpec) -
         yield Hold(
             "floor-effect",
             f"is at its floor: the baseline scores {amount(quality, score)} (at least "
-            f"{amount(quality, at_least)}), a model that guesses {amount(quality, chance)}, and with a margin "
-            f"of {amount(quality, test.margin)} guessing would pass; use a task that the baseline can do",
+            f"{amount(quality, at_least)}), a model that guesses {amount(quality, chance)}, and with "
+            f"{amount(quality, test.margin)} of margin guessing would pass; use a task that the baseline can do",
         )
 
 
@@ -139,7 +139,7 @@ def _no_change(quality: QualityComparison, test: MarginTest) -> Iterator[Hold]:
         return
     if quality.kind == "continuous" and not quality.baseline_run_stderr:
         yield Hold("constant-metric", "has the same value for every item, so a loss could not be seen")
-    needed = without_change(margin=test.margin, alpha=test.alpha)
+    needed = zero_flips_needed(margin=test.margin, alpha=test.alpha)
     if quality.n < needed:
         upper = -math.expm1(math.log(test.alpha) / quality.n)
         yield Hold(

@@ -76,8 +76,8 @@ def _noise(report: CandidateReport, policy: PolicySpec) -> list[Reason]:
                     code="noise-floor-missing",
                     effect="blocks",
                     message=(
-                        "the policy wants a second run of the baseline's artifact as noise floor, on at least "
-                        f"{policy.min_samples} items; run it again and name that run"
+                        "the policy wants a second run of the baseline's artifact as noise floor, on at "
+                        f"least {policy.min_samples} items; run it again and name that run"
                     ),
                     details={"metrics": list(missing)},
                 )

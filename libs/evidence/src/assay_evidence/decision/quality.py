@@ -192,9 +192,9 @@ def _to_settle(one: _Assessment, policy: PolicySpec) -> int | None:
     loss = -one.quality.difference if one.quality.higher_is_better else one.quality.difference
     if one.rule.test == "equivalence":
         loss = abs(loss)  # a gain counts against it as well
-    return to_settle_quality(
-        one.quality, loss=loss, margin=test.margin, alpha=policy.alpha, power=policy.power
-    )
+    # Two one-sided tests must both succeed: each with half of what may go wrong.
+    power = (1 + policy.power) / 2 if one.rule.test == "equivalence" else policy.power
+    return to_settle_quality(one.quality, loss=loss, margin=test.margin, alpha=policy.alpha, power=power)
 
 
 def _lifted(hold: Hold, one: _Assessment, policy: PolicySpec) -> int | None:

@@ -4,7 +4,7 @@ import math
 from statistics import NormalDist
 
 from assay_evidence.report import QualityComparison
-from assay_evidence.statistics.power import samples_needed
+from assay_evidence.statistics.power import samples_needed, zero_flips_needed
 
 MOST_SAMPLES = 10_000_000
 """Beyond this, more samples are no advice."""
@@ -20,6 +20,8 @@ def to_settle_quality(
     looks worse by more than the margin is settled by a proof of that.
     """
     worse = max(loss, 0.0)
+    if quality.kind == "binary":
+        worse = min(worse, quality.changed_rate)  # it is never more but for rounding
     room = abs(margin - worse)
     if room <= margin * 1e-6:
         return None
@@ -35,7 +37,7 @@ def to_settle_quality(
     else:
         # Of a clustered metric this spread holds the design effect: more clusters like those that there are.
         needed = _from_spread(quality.stderr * math.sqrt(quality.n), room, alpha, power)
-    return _advice(max(needed, quality.n + 1, without_change(margin=margin, alpha=alpha)))
+    return _advice(max(needed, quality.n + 1, zero_flips_needed(margin=margin, alpha=alpha)))
 
 
 def to_settle_ratio(
@@ -49,13 +51,6 @@ def to_settle_ratio(
     one_sided = normal.inv_cdf(0.95)
     spread = (math.log(interval[1]) - math.log(interval[0])) / 2 / one_sided * math.sqrt(max(n, 1))
     return _advice(max(_from_spread(spread, abs(math.log(ratio / bound)), 0.05, power), n + 1))
-
-
-def without_change(*, margin: float, alpha: float) -> int:
-    """Pairs, none of which differs, whose exact bound of the share that differs is within ``margin``."""
-    if margin >= 1:
-        return 1
-    return math.ceil(math.log(alpha) / math.log1p(-margin))
 
 
 def _from_spread(spread: float, room: float, alpha: float, power: float) -> int:
