@@ -103,6 +103,39 @@ class EffectivePlan(BaseModel):
     options: dict[str, Any]
 
 
+class NeededSamples(BaseModel):
+    """Samples with which a loss of `margin` is ruled out."""
+
+    margin: float
+    samples: int
+
+
+class PowerFigures(BaseModel):
+    """What the samples of a run can show in a comparison."""
+
+    samples: int
+    assumed_churn: float = Field(description="share of answers that change between the two runs")
+    detectable_difference: float | None = Field(
+        description="smallest loss of an accuracy that so many samples show; `null`: they show none"
+    )
+    needed: list[NeededSamples]
+    note: str
+
+
+class PlanAnswer(EffectivePlan):
+    """An effective plan and, beside it, what so many samples can show."""
+
+    power: PowerFigures
+
+
+class StoppedEarly(BaseModel):
+    """Why a run ended before all its rows were evaluated."""
+
+    look: int = Field(description="which of the plan's `early_stop.looks` decided, from 0")
+    samples: int = Field(description="documents that this look judged; the run may have some more")
+    outcome: Literal["proven", "hopeless"]
+
+
 class Progress(BaseModel):
     """Samples of a run."""
 
@@ -127,7 +160,12 @@ class Run(BaseModel):
     plan: EffectivePlan
     canonical: bool = Field(description="whether the numbers may be set beside published ones of this task")
     deviations: list[Deviation] = Field(description="why they may not")
+    power: PowerFigures | None = Field(default=None, description="what so many samples can show")
     progress: Progress
+    stopped_early: StoppedEarly | None = Field(
+        default=None,
+        description="of a run with `early_stop` that did; the metrics are of `samples_done` rows",
+    )
     error: RunError | None
     serving: list[dict[str, Any]] = Field(description="serving instances that the run has used, in order")
     quality: dict[str, float | None] | None
@@ -222,9 +260,9 @@ async def get_artifact(artifact_id: str, service: Service) -> Artifact:
 
 
 @router.post("/evaluations/plan", tags=["evaluations"], responses=problems(UnknownArtifact, InvalidPlan))
-async def plan_evaluation(body: RunRequest, service: Service) -> EffectivePlan:
-    """What this request would run, after all checks; starts nothing."""
-    return EffectivePlan.model_validate(await service.plan(body))
+async def plan_evaluation(body: RunRequest, service: Service) -> PlanAnswer:
+    """What this request would run, after all checks, and what it can show; starts nothing."""
+    return PlanAnswer.model_validate(await service.preview(body))
 
 
 @router.post(

@@ -71,6 +71,28 @@ class RunSeeds(Strict):
     fewshot: int = Field(default=1234, ge=0, lt=2**63, description="of the draw of few-shot examples")
 
 
+class EarlyStopOptions(Strict):
+    """When a run may end before all its rows are evaluated; see docs/early-stop.md."""
+
+    baseline_run_id: str = Field(
+        min_length=1, description="finished run of the same rows and method that the run is judged against"
+    )
+    margin: float = Field(
+        default=0.02, gt=0, lt=1, description="largest tolerated loss, in the metric's own unit"
+    )
+    metric: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=300,
+        description="`<task>.<metric>,<filter>`; the run's first metric if not set",
+    )
+    alpha: float = Field(default=0.05, gt=0, le=0.2, description="one-sided error over all looks together")
+    looks: int = Field(default=5, ge=2, le=20, description="how often the run is judged, its end included")
+    order_seed: int = Field(
+        default=1, ge=0, lt=2**63, description="of the random order in which the rows are evaluated"
+    )
+
+
 class RunOptions(Strict):
     """How a run is carried out.
 
@@ -127,6 +149,12 @@ class RunOptions(Strict):
     )
     max_retries: int = Field(default=3, ge=0, le=20)
     serving: ServingResources = ServingResources()
+    early_stop: EarlyStopOptions | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,  # plans without it stay what they were, hash included
+        description="end the run as soon as it is shown not to be worse than another by the margin, or that "
+        "this can hardly be shown any more; the rows are then evaluated in a random order",
+    )
 
 
 MemberDatasets = Annotated[dict[str, str], Field(max_length=1000)]
@@ -189,6 +217,11 @@ def canonical_hash(value: Any) -> str:
     """sha256 of the canonical JSON of ``value``, hexadecimal."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_settled(run: Mapping[str, Any]) -> bool:
+    """Whether a look of the run has decided, so that samples which are missing are not wanted any more."""
+    return run.get("settled") is not None
 
 
 def uses_of(plan: Mapping[str, Any]) -> list[str]:

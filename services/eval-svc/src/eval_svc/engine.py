@@ -2,13 +2,14 @@
 
 The builder replays the task from its first document every time, because lm-eval draws few-shot examples from
 one sequence of random numbers; documents that the log already has are skipped only after they were built.
-Everything between the steps is bounded: a slow store or adapter stops the building, not the memory.
+Everything between the steps is bounded: a slow store or adapter stops the building, not the memory. The one
+exception is a run with an order of its own, whose documents are all built before the first is sent.
 """
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 from assay_harness.process import HarnessProcess
@@ -115,6 +116,7 @@ class Engine:
         serving: generates and scores; survives the loss of an instance.
         options: concurrency, burst size, retries, reuse and what a failure means.
         finished: indexes of documents that the log already has.
+        order: indexes of all documents in the order in which they are sent; lm-eval's own where ``None``.
         append: appends a block to the log; called with up to ``block_samples`` samples, one call at a time.
         block_samples: samples in a block, at most.
         block_interval: seconds after which a block is appended even if it is not full.
@@ -130,11 +132,13 @@ class Engine:
         append: Append,
         block_samples: int,
         block_interval: float,
+        order: Sequence[int] | None = None,
     ) -> None:
         self._harness = harness
         self._serving = serving
         self._options = options
         self._finished = finished
+        self._order = order
         self._writer = BlockWriter(append, block_samples=block_samples, block_interval=block_interval)
         self._memory = ResponseMemory() if options.reuse_responses else None
         self._units: asyncio.Queue[_Unit | None] = asyncio.Queue(
@@ -166,15 +170,27 @@ class Engine:
             await asyncio.gather(writer, *jobs, return_exceptions=True)
 
     async def _feed(self) -> None:
-        async for batch in self._harness.documents(batch_size=_BUILT_AT_ONCE, skip=self._finished):
-            for document in batch:
-                if not document.requests:
-                    raise RunFailure("nothing-to-ask", f"document {document.index} gives no request")
-                opened = _Open(document)
-                for position, request in enumerate(document.requests):
-                    await self._units.put(_Unit(opened, position, request))
+        async for document in self._documents():
+            if not document.requests:
+                raise RunFailure("nothing-to-ask", f"document {document.index} gives no request")
+            opened = _Open(document)
+            for position, request in enumerate(document.requests):
+                await self._units.put(_Unit(opened, position, request))
         for _ in range(self._options.concurrency):
             await self._units.put(None)
+
+    async def _documents(self) -> AsyncIterator[Document]:
+        """The documents that the log lacks, in the order in which they are sent."""
+        batches = self._harness.documents(batch_size=_BUILT_AT_ONCE, skip=self._finished)
+        if self._order is None:
+            async for batch in batches:
+                for document in batch:
+                    yield document
+            return
+        built = {document.index: document async for batch in batches for document in batch}
+        for index in self._order:
+            if index in built:
+                yield built.pop(index)  # memory is given back as the run goes on
 
     async def _serve(self) -> None:
         """Send one request after the other."""

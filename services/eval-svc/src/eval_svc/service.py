@@ -17,7 +17,7 @@ from assay_contracts.eval_events import (
     RunQueued,
     RunSucceeded,
 )
-from assay_contracts.metrics_events import RunScored, ScoringFailed
+from assay_contracts.metrics_events import RunScored, RunSettled, ScoringFailed
 from assay_contracts.work import RunRequested
 from eval_svc.domain import (
     FINISHED,
@@ -26,6 +26,7 @@ from eval_svc.domain import (
     RunRequest,
     RunState,
     canonical_hash,
+    is_settled,
     now,
     run_event,
     uses_of,
@@ -40,7 +41,7 @@ from eval_svc.errors import (
     WrongState,
 )
 from eval_svc.fleet import ServingFleet
-from eval_svc.planning import Planner
+from eval_svc.planning import Planner, power_figures
 from eval_svc.store import EvalStore, SampleLog
 
 
@@ -103,9 +104,19 @@ class EvaluationService:
         query = {"name": name} if name else {}
         return await self._store.artifacts.page(query, cursor=cursor, limit=limit)
 
-    async def plan(self, request: RunRequest) -> dict[str, Any]:
-        """The effective plan of ``request``; nothing is started. Raises as ``Planner.plan``."""
-        return await self._planner.plan(request, artifact=await self.artifact(request.artifact_id))
+    async def preview(self, request: RunRequest) -> dict[str, Any]:
+        """The effective plan of ``request`` with its ``power``; nothing is started.
+
+        Raises as ``Planner.plan``.
+        """
+        plan = await self._plan(request)
+        return {**plan, "power": power_figures(plan["task"]["document_count"])}
+
+    async def _plan(self, request: RunRequest) -> dict[str, Any]:
+        artifact = await self.artifact(request.artifact_id)
+        early_stop = request.options.early_stop
+        baseline = await self._store.runs.get(early_stop.baseline_run_id) if early_stop else None
+        return await self._planner.plan(request, artifact=artifact, baseline=baseline)
 
     async def start(
         self, request: RunRequest, *, client: str, idempotency_key: str | None, traceparent: str | None
@@ -122,7 +133,7 @@ class EvaluationService:
         key = f"{client}:{idempotency_key}" if idempotency_key else None
         if key and (earlier := await self._store.runs.find_one({"idempotency_key": key})):
             return _same_request(earlier, body_hash=body_hash)
-        plan = await self.plan(request)
+        plan = await self._plan(request)
         run_id = new_id("run")
         document: Document = {
             "_id": run_id,
@@ -137,6 +148,7 @@ class EvaluationService:
                 "samples_done": 0,
                 "samples_failed": 0,
             },
+            "power": power_figures(plan["task"]["document_count"]),
             "serving": [],
             "error": None,
             "quality": None,
@@ -306,6 +318,22 @@ class EvaluationService:
                 },
                 events=self._events(succeeded),
             )
+
+        await self._store.runs.modify(event.run_id, decide)
+
+    async def record_settlement(self, event: RunSettled) -> None:
+        """A look of the run has decided: its worker ends it as soon as it looks.
+
+        Harmless when told twice or too late. A run that is cancelled or has failed meanwhile remembers it,
+        so that it ends at once when it is resumed.
+        """
+
+        def decide(run: Document) -> Change | None:
+            is_complete = run["state"] in (RunState.SCORING, RunState.SUCCEEDED)
+            if is_complete or is_settled(run) or "early_stop" not in run["plan"]:
+                return None
+            settled = {"look": event.look, "samples": event.samples, "outcome": event.outcome}
+            return Change(set={"settled": settled})
 
         await self._store.runs.modify(event.run_id, decide)
 

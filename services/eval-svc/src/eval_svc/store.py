@@ -6,7 +6,7 @@ from typing import Any
 
 from assay_chassis.leases import LeaseLost
 from assay_chassis.store import Collection, Document, DuplicateKey, Index, OutboxEntry, Page, Store
-from eval_svc.domain import NEEDS_WORKER
+from eval_svc.domain import NEEDS_WORKER, is_settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,14 @@ class EvalStore:
         )
 
     async def waiting_runs(self, *, limit: int) -> list[Document]:
-        """Runs that need a worker, the oldest first; some may be under a lease."""
+        """Runs that need a worker, the oldest first; some may be under a lease.
+
+        Runs that are settled come before all others: they need their end only.
+        """
         found: list[Document] = []
         for state in NEEDS_WORKER:
             found += await self.runs.find_many({"state": state.value}, order_by="sort_key", limit=limit)
-        return sorted(found, key=lambda run: str(run["sort_key"]))[:limit]
+        return sorted(found, key=lambda run: (not is_settled(run), str(run["sort_key"])))[:limit]
 
 
 class SampleLog:
@@ -51,6 +54,9 @@ class SampleLog:
 
     Block N can be written only once, by somebody who has read all blocks before it. A worker that was
     overtaken finds its next number taken; so no sample is ever in the log twice.
+
+    A sealed log ends with a document that is no block but takes the number of the next one, so that even a
+    worker which does not know of it appends nothing more.
     """
 
     def __init__(self, blocks: Collection, *, run_id: str) -> None:
@@ -64,10 +70,11 @@ class SampleLog:
 
     async def block(self, block: int) -> Document | None:
         """One block, or ``None``."""
-        return await self._blocks.get(self.block_id(self._run_id, block))
+        found = await self._blocks.get(self.block_id(self._run_id, block))
+        return None if found is None or _is_seal(found) else found
 
     async def page(self, *, after: str | None, limit: int) -> Page:
-        """Blocks in the order of their numbers."""
+        """Blocks in the order of their numbers; of a sealed log, its seal comes last."""
         return await self._blocks.page({"run_id": self._run_id}, cursor=after, limit=limit, descending=False)
 
     async def summary(self) -> tuple[int, set[int], int]:
@@ -77,6 +84,8 @@ class SampleLog:
         while True:
             page = await self.page(after=cursor, limit=50)
             for block in page.items:
+                if _is_seal(block):
+                    return blocks, indexes, failed
                 blocks += 1
                 failed += block["failed_samples"]
                 indexes.update(sample["index"] for sample in block["samples"])
@@ -90,7 +99,7 @@ class SampleLog:
         """Write block number ``block`` with the event that tells of it.
 
         Raises:
-            LeaseLost: another worker has written it; read the log again before going on.
+            LeaseLost: another worker has written it or sealed the log; read it again before going on.
         """
         block_id = self.block_id(self._run_id, block)
         document = {
@@ -105,3 +114,25 @@ class SampleLog:
             await self._blocks.insert(document, events=events)
         except DuplicateKey as error:
             raise LeaseLost(f"block {block} of {self._run_id} was written by another worker") from error
+
+    async def seal(self) -> tuple[int, set[int], int]:
+        """End the log for good, whatever is still on its way to it; again does no harm.
+
+        Returns:
+            ``summary``, which does not change any more.
+        """
+        while True:
+            summary = await self.summary()
+            seal_id = self.block_id(self._run_id, summary[0])
+            seal = {"_id": seal_id, "sort_key": seal_id, "run_id": self._run_id, "sealed": True}
+            try:
+                await self._blocks.insert(seal)
+            except DuplicateKey:
+                taken = await self._blocks.get(seal_id)
+                if taken is None or not _is_seal(taken):
+                    continue  # a block that was on its way
+            return summary
+
+
+def _is_seal(document: Document) -> bool:
+    return bool(document.get("sealed"))

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +13,7 @@ from assay_chassis.leased_work import LeasedWorker, StopWork
 from assay_chassis.leases import Lease, LeaseLost
 from assay_chassis.outbox import EventWriter
 from assay_chassis.store import Change, Document
+from assay_chassis.tasks import end
 from assay_chassis.telemetry import Telemetry
 from assay_contracts.eval_events import (
     RunProvisioning,
@@ -20,8 +21,9 @@ from assay_contracts.eval_events import (
     RunStarted,
     SamplesCompleted,
 )
+from assay_evidence.statistics.sequential import evaluation_order
 from assay_harness.errors import HarnessError, HarnessProcessDied
-from eval_svc.domain import NEEDS_WORKER, RunOptions, RunState, now, run_event
+from eval_svc.domain import NEEDS_WORKER, RunOptions, RunState, is_settled, now, run_event
 from eval_svc.engine import Engine
 from eval_svc.errors import RunFailure
 from eval_svc.fleet import ServingFleet
@@ -56,16 +58,26 @@ class WorkerParts:
 def worker_of(parts: WorkerParts) -> LeasedWorker:
     """The loop that executes up to ``worker_slots`` runs at a time."""
 
+    executions: dict[str, RunExecution] = {}
+
     async def carry_out(lease: Lease) -> None:
         run = await parts.service.run(lease.document_id)
-        with parts.telemetry.span(
-            "carry out run", traceparent=run.get("traceparent"), attributes={"assay.run": lease.document_id}
-        ):
-            await RunExecution(parts, lease=lease, run=run).execute()
+        execution = executions[lease.document_id] = RunExecution(parts, lease=lease, run=run)
+        try:
+            with parts.telemetry.span(
+                "carry out run",
+                traceparent=run.get("traceparent"),
+                attributes={"assay.run": lease.document_id},
+            ):
+                await execution.execute()
+        finally:
+            executions.pop(lease.document_id)
 
     async def check(lease: Lease) -> None:
-        """End the work on a run that somebody has cancelled, or wants to."""
+        """End the work on a run that somebody has cancelled, or wants to; tell it when it is settled."""
         run = await parts.service.run(lease.document_id)
+        if is_settled(run) and (execution := executions.get(lease.document_id)):
+            execution.settle(run["settled"])
         if run["state"] == RunState.CANCELLED:
             raise LeaseLost(f"run {lease.document_id} was cancelled")
         if request := run.get("cancel_requested"):
@@ -120,6 +132,15 @@ class RunExecution:
         self._next_block = 0
         self._done = 0
         self._failed = 0
+        self._settlement: Mapping[str, Any] | None = run.get("settled")
+        self._is_settled = asyncio.Event()
+        if is_settled(run):
+            self._is_settled.set()
+
+    def settle(self, settlement: Mapping[str, Any]) -> None:
+        """A look has decided: send nothing more, and end with the samples that there are."""
+        self._settlement = settlement
+        self._is_settled.set()
 
     async def execute(self) -> None:
         """Go from wherever the run is to Scoring, or to Failed.
@@ -152,11 +173,11 @@ class RunExecution:
         blocks, finished, self._failed = await self._log.summary()
         self._next_block, self._done = blocks, len(finished)
         total = self._run["progress"]["samples_total"]
-        if self._done < total:
+        if self._done < total and not self._is_settled.is_set():
             await self._enter_provisioning()
             opening = self._parts.planner.open_harness(self._run["plan"]["harness"])
             async with _at_once(opening, self._serving()) as (harness, serving):
-                await Engine(
+                engine = Engine(
                     harness=harness,
                     serving=serving,
                     options=RunOptions.model_validate(self._run["plan"]["options"]),
@@ -164,10 +185,31 @@ class RunExecution:
                     append=self._append,
                     block_samples=self._parts.settings.block_samples,
                     block_interval=self._parts.settings.block_interval_s,
-                ).run()
-        if self._done != total:
+                    order=_planned_order(self._run["plan"]),
+                )
+                await self._send(engine)
+        stopped_early = None
+        if self._done < total and self._settlement is not None:
+            # Blocks may still be on their way, from here or from a worker that was overtaken.
+            self._next_block, finished, self._failed = await self._log.seal()
+            self._done = len(finished)
+            stopped_early = dict(self._settlement) if self._done < total else None
+        elif self._done != total:
             raise RunFailure("samples-missing", f"{self._done} of {total} samples are in the log")
-        await self._enter_scoring()
+        await self._enter_scoring(stopped_early)
+
+    async def _send(self, engine: Engine) -> None:
+        """Run the engine until it is through, or until the run is settled."""
+        sending = asyncio.create_task(engine.run())
+        settled = asyncio.create_task(self._wait_settled())
+        try:
+            await asyncio.wait((sending, settled), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await end(settled, sending)
+
+    async def _wait_settled(self) -> None:
+        await self._is_settled.wait()
+        logger.info("run %s is settled: %s", self._run_id, self._settlement)
 
     def _serving(self) -> ServingSession:
         settings = self._parts.settings
@@ -235,18 +277,21 @@ class RunExecution:
                 change = Change(set={f"serving.{position}.telemetry": usage}, bump=False)
                 await self._lease.write(change)
 
-    async def _enter_scoring(self) -> None:
+    async def _enter_scoring(self, stopped_early: dict[str, Any] | None) -> None:
+        named = {f"early_stop_{name}": value for name, value in (stopped_early or {}).items()}
         event = run_event(
             RunResponded,
             self._run,
             blocks=self._next_block,
             samples=self._done,
             failed_samples=self._failed,
+            **named,
         )
         await self._lease.write(
             Change(
                 set={
                     "state": RunState.SCORING.value,
+                    "stopped_early": stopped_early,
                     "progress.samples_done": self._done,
                     "progress.samples_failed": self._failed,
                 },
@@ -254,3 +299,12 @@ class RunExecution:
             ),
             guard=STILL_OURS,
         )
+
+
+def _planned_order(plan: Mapping[str, Any]) -> list[int] | None:
+    """Indexes of the documents in the order in which the plan has them sent; ``None``: lm-eval's own."""
+    part = plan.get("early_stop")
+    if part is None:
+        return None
+    order: list[int] = evaluation_order(part["planned_samples"], part["order_seed"]).tolist()
+    return order

@@ -21,6 +21,7 @@ from assay_serving.types import Support
 from eval_svc.domain import RunOptions, RunRequest, canonical_hash
 from eval_svc.errors import InvalidPlan
 from eval_svc.fleet import ServingFleet, check_sampling
+from eval_svc.planning.early_stop import early_stop_deviation, plan_early_stop
 from eval_svc.planning.faults import check_rendering, faults_of, task_options
 from eval_svc.planning.rows import RowResolver, Sources, some_at_once
 
@@ -51,8 +52,15 @@ class Planner:
         self._checks = asyncio.Semaphore(_CHECKS_AT_ONCE)
         self._checked: dict[str, tuple[TaskFacts, Sources]] = {}
 
-    async def plan(self, request: RunRequest, *, artifact: Document) -> dict[str, Any]:
+    async def plan(
+        self, request: RunRequest, *, artifact: Document, baseline: Document | None = None
+    ) -> dict[str, Any]:
         """Check ``request`` and freeze what it means.
+
+        Args:
+            request: as asked for.
+            artifact: that it names.
+            baseline: the run that ``early_stop`` names, as stored; ``None`` where there is none.
 
         Raises:
             NotFound: dataset, snapshot or method do not exist.
@@ -71,9 +79,9 @@ class Planner:
         except HarnessError as error:
             raise InvalidPlan(str(error), faults=faults_of(error)) from error
         await self._check_backend(facts, artifact=artifact, options=request.options)
-        deviations = [asdict(deviation) for deviation in (*facts.deviations, *_limited(facts, method))]
+        deviations = [*facts.deviations, *_limited(facts, method)]
         fewshot = sources.single.fewshot if sources.single else None
-        plan = {
+        plan: dict[str, Any] = {
             "dataset": sources.dataset_part(),
             "fewshot": fewshot.part() if fewshot else None,
             "fewshot_source": facts.fewshot_source.value,
@@ -83,13 +91,19 @@ class Planner:
             "task": {
                 name: value for name, value in asdict(facts).items() if name not in ("members", "deviations")
             },
-            "canonical": not deviations,
-            "deviations": deviations,
-            "notes": [deviation["message"] for deviation in deviations],
             "options": request.options.model_dump(mode="json"),
             "column_mapping": dict(request.column_mapping),
             "seeds": request.options.seeds.model_dump(),
             "harness": {**inputs, **sources.frozen()},
+        }
+        if request.options.early_stop is not None:
+            part = plan_early_stop(request.options.early_stop, facts, plan=plan, baseline=baseline)
+            plan["early_stop"] = part
+            deviations.append(early_stop_deviation(part))
+        plan |= {
+            "canonical": not deviations,
+            "deviations": [asdict(deviation) for deviation in deviations],
+            "notes": [deviation.message for deviation in deviations],
         }
         return {**plan, "plan_hash": canonical_hash(plan)}
 
