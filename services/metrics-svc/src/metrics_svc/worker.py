@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from assay_chassis.errors import NotFound, Unavailable
@@ -24,6 +24,7 @@ from assay_evidence.tables import MalformedTables
 from assay_harness.errors import HarnessError, HarnessFailed, HarnessProcessDied
 from assay_harness.process import HarnessProcess
 from assay_harness.spec import Scoring
+from metrics_svc.domain.early_stop import SequentialWatch
 from metrics_svc.domain.plans import RunPlan, check_task, read_plan, read_telemetry, rescored
 from metrics_svc.domain.progress import ScoringProgress
 from metrics_svc.domain.runs import RunMetrics, RunSubject, ScoringState
@@ -31,6 +32,7 @@ from metrics_svc.domain.runs import now as timestamp
 from metrics_svc.domain.samples import SampleRecord, ScoredSample, read_records
 from metrics_svc.domain.scoring import WORK_FIELDS, FailedBy, has_work, is_own, run_of, trend_fields
 from metrics_svc.errors import Unscorable
+from metrics_svc.service.early_stop import open_watch
 from metrics_svc.service.evidence import EvidenceService, EvidenceTables, growing_tables
 from metrics_svc.service.harness import HarnessOpener
 from metrics_svc.settings import Settings
@@ -64,11 +66,14 @@ class ScoringWork:
     progress: ScoringProgress
     tables: EvidenceTables
     harness: HarnessProcess
+    watch: SequentialWatch | None
 
     async def add(self, samples: list[ScoredSample]) -> None:
         """Take in the next scored block."""
         self.progress.add(samples)
         await self.tables.add(samples)
+        if self.watch is not None:
+            self.watch.add(samples)
 
 
 def scorer_of(parts: ScorerParts) -> LeasedWorker:
@@ -159,7 +164,8 @@ class ViewScoring:
             progress = ScoringProgress(
                 run_id=run_id, subject=RunSubject.of(run, plan), plan=plan, facts=harness.facts
             )
-            work = ScoringWork(progress=progress, tables=tables, harness=harness)
+            watch = await open_watch(self._parts.store, view=view, run=run, plan=plan)
+            work = ScoringWork(progress=progress, tables=tables, harness=harness, watch=watch)
             async for block in self._log.blocks():
                 await work.add(block.samples)
             await self._follow(work)
@@ -171,9 +177,11 @@ class ViewScoring:
         while True:
             wakeup = self._parts.wakeup.next
             scoring = await self._document()
+            await self._take_look(work, scoring)
             if progress.blocks < scoring["known_blocks"]:
                 while progress.blocks < scoring["known_blocks"]:
                     await self._score_block(work)
+                    await self._take_look(work, scoring)
                     await self._report(progress)
                 idle_since = time.monotonic()
                 continue
@@ -202,6 +210,18 @@ class ViewScoring:
         samples = [ScoredSample(record=record, score=by_index.get(record.index)) for record in records]
         await self._log.put(number, samples)
         await work.add(samples)
+
+    async def _take_look(self, work: ScoringWork, view: Mapping[str, Any]) -> None:
+        """Look whether a run that may stop early is settled, and tell it once."""
+        if work.watch is None or view["final_blocks"] is not None:
+            return
+        settlement = await asyncio.to_thread(work.watch.judge)
+        if settlement is None:
+            return
+        told = work.watch.settled(self._view_id, settlement)
+        change = Change(set={"settled": asdict(settlement)}, events=self._parts.events(told))
+        await self._lease.write(change, guard=STILL_WANTED)
+        logger.info("%s is settled: %s", self._view_id, settlement)
 
     async def _records(self, run_id: str, number: int) -> list[SampleRecord]:
         """A block of the sample log: from the run's own view where that has it, else from eval-svc."""

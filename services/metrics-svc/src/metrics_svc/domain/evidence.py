@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from assay_evidence.facts import EarlyStop, RunFacts
+from assay_evidence.facts import RunFacts
 from assay_evidence.tables import RequestRow, SampleRow
+from metrics_svc.domain.early_stop import early_stop_of
 from metrics_svc.domain.runs import QualityMetrics, RunMetrics, RunSubject
 from metrics_svc.domain.samples import RequestRecord, ScoredSample
 
@@ -91,16 +92,10 @@ class FinalView:
                 {**(instance.get("telemetry") or {}), "instance_id": instance["instance_id"]}
                 for instance in self.run.get("serving", ())
             ],
-            early_stop=_early_stop(self.run),
+            early_stop=early_stop_of(self.run),
             versions={**plan["task"].get("library_versions", {}), "metrics-svc": self.release},
             finished_at=metrics.finished_at,
         )
-
-
-def _early_stop(run: Mapping[str, Any]) -> EarlyStop | None:
-    """How the sequential stopping rule of the run went, where it has one."""
-    found = run.get("early_stop")
-    return None if found is None else EarlyStop.model_validate(found)
 
 
 def sample_rows(samples: Sequence[ScoredSample], *, block: int, task: str) -> list[SampleRow]:
