@@ -73,6 +73,9 @@ async def test_chat_sampling_and_the_end_of_the_sequence(
             # The end-of-sequence token is counted and has its time, though it has no text.
             assert len(chat.times.token_offsets_us) == chat.completion_tokens > 1
             assert chat.times.exact_token_times
+            assert len(chat.token_text_lengths) == chat.completion_tokens
+            assert chat.token_text_lengths[-1] == 0
+            assert sum(chat.token_text_lengths) == len(chat.text)
 
             async def sampled(seed: int) -> str:
                 sampling = SamplingParameters(max_tokens=16, temperature=1.0, seed=seed, top_p=0.95)

@@ -79,6 +79,7 @@ VALUES = [
         prompt_tokens=1,
         completion_tokens=3,
         times=TIMES,
+        token_text_lengths=(0, 1, 0),
     ),
     t.ScoreRequest(request_id="2", context="", continuation="c"),
     t.TelemetrySample(

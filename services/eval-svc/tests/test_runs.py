@@ -81,6 +81,8 @@ async def test_samples_hold_what_was_asked_answered_and_when(service: Any) -> No
         times = asked["times"]
         assert times["received_ns"] <= times["sent_ns"] < times["first_token_ns"] <= times["done_ns"]
         assert len(times["token_offsets_us"]) == asked["completion_tokens"] <= 8
+        assert len(asked["token_text_lengths"]) == asked["completion_tokens"]
+        assert sum(asked["token_text_lengths"]) >= len(asked["response"])
     assert all(len(responses) == 1 for responses in by_prompt.values()), "greedy output must repeat"
     (instance,) = run["serving"]
     assert instance["provenance"]["artifact_sha256"]

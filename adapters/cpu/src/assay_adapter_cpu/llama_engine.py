@@ -73,7 +73,7 @@ class _Stream:
         text = chunk["content"]
         if text:
             self.pieces.append(text)
-        self.arrivals.add(event, tokens=len(chunk.get("tokens", ())), has_text=bool(text))
+        self.arrivals.add(event, tokens=len(chunk.get("tokens", ())), text_length=len(text))
         if chunk["stop"]:
             self.final = chunk
 
@@ -298,6 +298,7 @@ def _result(stream: _Stream, reply: UpstreamReply, *, received_mono_ns: int) -> 
         times=stream.arrivals.times(
             reply, completion_tokens=completion_tokens, received_mono_ns=received_mono_ns
         ),
+        token_text_lengths=stream.arrivals.text_lengths(completion_tokens=completion_tokens),
     )
 
 

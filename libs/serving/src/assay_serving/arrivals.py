@@ -1,4 +1,4 @@
-"""When the tokens of one streamed answer came."""
+"""When the tokens of one streamed answer came, and how much text each of them brought."""
 
 from assay_serving.types import RequestTimes, StampSource
 from assay_serving.upstream import ServerEvent, UpstreamReply
@@ -7,10 +7,12 @@ from assay_serving.upstream import ServerEvent, UpstreamReply
 class Arrivals:
     """Collects events as they come; whether kernel or user-space times count is known only at the end."""
 
-    __slots__ = ("_first_text", "_last_merged", "_merged_reads", "_tokens")
+    __slots__ = ("_first_text", "_last_merged", "_merged_reads", "_text_lengths", "_tokens", "_unplaced_text")
 
     def __init__(self) -> None:
         self._tokens: list[ServerEvent] = []  # one entry per token
+        self._text_lengths: list[int] = []  # likewise
+        self._unplaced_text = 0  # characters that came before any token
         self._first_text: ServerEvent | None = None
         self._merged_reads = 0
         self._last_merged = -1
@@ -20,11 +22,16 @@ class Arrivals:
         """Tokens that have come so far."""
         return len(self._tokens)
 
-    def add(self, event: ServerEvent, *, tokens: int, has_text: bool) -> None:
-        """Take an event that brought `tokens` tokens. An event without text is no first token."""
-        if has_text and self._first_text is None:
+    def add(self, event: ServerEvent, *, tokens: int, text_length: int) -> None:
+        """Take an event that brought `tokens` tokens and `text_length` characters.
+
+        An event without text is no first token. Of several tokens the last has the text; text that comes
+        without a token belongs to the token before it.
+        """
+        if text_length and self._first_text is None:
             self._first_text = event
         if not tokens:
+            self._place_text(text_length)
             return
         number = event.read_number
         together = tokens > 1 or (bool(self._tokens) and self._tokens[-1].read_number == number)
@@ -35,6 +42,20 @@ class Arrivals:
             self._tokens.append(event)
         else:
             self._tokens += [event] * tokens
+            self._text_lengths += [0] * (tokens - 1)
+        if self._unplaced_text:
+            text_length, self._unplaced_text = text_length + self._unplaced_text, 0
+        self._text_lengths.append(text_length)
+
+    def _place_text(self, length: int) -> None:
+        if self._text_lengths:
+            self._text_lengths[-1] += length
+        else:
+            self._unplaced_text += length
+
+    def text_lengths(self, *, completion_tokens: int) -> tuple[int, ...]:
+        """`GenerateResult.token_text_lengths`: empty where not every completion token came by itself."""
+        return tuple(self._text_lengths) if len(self._text_lengths) == completion_tokens else ()
 
     def times(self, reply: UpstreamReply, *, completion_tokens: int, received_mono_ns: int) -> RequestTimes:
         """The times of the finished answer, by the clock that the reply names."""

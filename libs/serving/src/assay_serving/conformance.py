@@ -193,6 +193,21 @@ async def times_are_monotonic(subject: Subject) -> None:
     assert last <= times.done_mono_ns
 
 
+async def tells_the_text_of_tokens(subject: Subject) -> None:
+    """Lengths of the tokens' texts: none, or one per token; together at least the text that is left."""
+    instance = await subject.shared()
+    async with subject.server.generate_session(instance.instance_id) as session:
+        whole = await session.generate(greedy(subject.prompt, max_tokens=16))
+        stop = whole.text[len(whole.text) // 2 :][:3]
+        cut = await session.generate(greedy(subject.prompt, max_tokens=16, stop=(stop,)))
+    for result in (whole, cut):
+        lengths = result.token_text_lengths
+        assert len(lengths) in (0, result.completion_tokens), "neither none nor one length per token"
+        assert not lengths or sum(lengths) >= len(result.text), f"{sum(lengths)} < {len(result.text)}"
+    if whole.token_text_lengths and whole.finish_reason is FinishReason.LENGTH:
+        assert sum(whole.token_text_lengths) == len(whole.text), "nothing was cut, so nothing may be missing"
+
+
 async def refuses_bad_requests(subject: Subject) -> None:
     """Empty prompts, values out of range, prompts over the context and unsupported fields: typed errors."""
     instance = await subject.shared()
@@ -365,6 +380,7 @@ ALL_CHECKS: tuple[Callable[[Subject], Awaitable[None]], ...] = (
     cuts_at_stop_strings,
     stops_at_max_tokens,
     times_are_monotonic,
+    tells_the_text_of_tokens,
     refuses_bad_requests,
     repeats_itself,
     frees_cancelled_sequences,

@@ -61,6 +61,7 @@ def encode_generate_result(result: GenerateResult) -> pb.GenerateResult:
         prompt_tokens=result.prompt_tokens,
         completion_tokens=result.completion_tokens,
         times=_encode_times(result.times),
+        token_text_lengths=result.token_text_lengths,
     )
 
 
@@ -80,6 +81,7 @@ def decode_generate_result(message: pb.GenerateResult) -> GenerateResult:
         prompt_tokens=message.prompt_tokens,
         completion_tokens=message.completion_tokens,
         times=_decode_times(message.times),
+        token_text_lengths=tuple(message.token_text_lengths),
     )
 
 

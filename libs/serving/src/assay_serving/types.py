@@ -318,7 +318,9 @@ class GenerateResult:
     """A finished generation; `text` is cut before the earliest stop string.
 
     `completion_tokens` counts what the engine produced, including the end-of-sequence token and tokens of a
-    stop string that the text no longer shows.
+    stop string that the text no longer shows. `token_text_lengths` has the length of each of these tokens'
+    text as it came, in characters: the text that was known after token i has the sum of the first i + 1
+    lengths, as far as it is not cut. Empty where the adapter does not tell.
     """
 
     text: str
@@ -327,6 +329,7 @@ class GenerateResult:
     prompt_tokens: int
     completion_tokens: int
     times: RequestTimes
+    token_text_lengths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

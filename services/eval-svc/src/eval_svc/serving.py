@@ -74,6 +74,7 @@ class Answer:
                 "stop_match": self.result.stop_match,
                 "prompt_tokens": self.result.prompt_tokens,
                 "completion_tokens": self.result.completion_tokens,
+                "token_text_lengths": list(self.result.token_text_lengths),
             }
         return record | {
             "log_probability": self.result.log_probability,

@@ -178,7 +178,7 @@ class _Stream:
         for choice in chunk["choices"]:
             text = choice["text"]
             self.pieces.append(text)
-            self.arrivals.add(event, tokens=len(choice["token_ids"]), has_text=bool(text))
+            self.arrivals.add(event, tokens=len(choice["token_ids"]), text_length=len(text))
             if choice["finish_reason"]:
                 self.finish_reason, self.stop_reason = choice["finish_reason"], choice["stop_reason"]
 
@@ -339,4 +339,5 @@ def _result(stream: _Stream, reply: UpstreamReply, *, received_mono_ns: int) -> 
         prompt_tokens=usage["prompt_tokens"],
         completion_tokens=tokens,
         times=stream.arrivals.times(reply, completion_tokens=tokens, received_mono_ns=received_mono_ns),
+        token_text_lengths=stream.arrivals.text_lengths(completion_tokens=tokens),
     )

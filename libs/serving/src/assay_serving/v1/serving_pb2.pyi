@@ -434,20 +434,22 @@ class GenerateCall(_message.Message):
     def __init__(self, instance_id: _Optional[str] = ..., request: _Optional[_Union[GenerateRequest, _Mapping]] = ..., cancel_request_id: _Optional[str] = ..., requests: _Optional[_Union[GenerateRequests, _Mapping]] = ...) -> None: ...
 
 class GenerateResult(_message.Message):
-    __slots__ = ("text", "finish_reason", "stop_match", "prompt_tokens", "completion_tokens", "times")
+    __slots__ = ("text", "finish_reason", "stop_match", "prompt_tokens", "completion_tokens", "times", "token_text_lengths")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     STOP_MATCH_FIELD_NUMBER: _ClassVar[int]
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
     TIMES_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_TEXT_LENGTHS_FIELD_NUMBER: _ClassVar[int]
     text: str
     finish_reason: FinishReason
     stop_match: str
     prompt_tokens: int
     completion_tokens: int
     times: RequestTimes
-    def __init__(self, text: _Optional[str] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., stop_match: _Optional[str] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., times: _Optional[_Union[RequestTimes, _Mapping]] = ...) -> None: ...
+    token_text_lengths: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, text: _Optional[str] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., stop_match: _Optional[str] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., times: _Optional[_Union[RequestTimes, _Mapping]] = ..., token_text_lengths: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class RequestTimes(_message.Message):
     __slots__ = ("received_mono_ns", "sent_mono_ns", "first_token_mono_ns", "done_mono_ns", "token_offsets_us", "exact_token_times", "stamp_source", "merged_reads")

@@ -43,7 +43,11 @@ class RequestTimes(_Record):
 
 
 class RequestRecord(_Record):
-    """One request of a sample with its response. Without a response when the request failed."""
+    """One request of a sample with its response. Without a response when the request failed.
+
+    ``token_text_lengths`` are the characters of each completion token's text as the engine sent it, of which
+    the response may be the beginning; empty where the serving side does not tell.
+    """
 
     index: int
     repeat: int = 0
@@ -56,6 +60,7 @@ class RequestRecord(_Record):
     finish_reason: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    token_text_lengths: list[int] = []
     retries: int = 0
     instance_id: str | None = None
     times: RequestTimes | None = None
