@@ -1,5 +1,8 @@
 """Columns of the two tables, and what is wrong where a table has others."""
 
+import hashlib
+from pathlib import Path
+
 import pyarrow
 
 VALUE_PREFIX = "value:"
@@ -54,3 +57,9 @@ HASHES = ("doc_hash", "prompt_hash", "target_hash")
 
 class MalformedTables(ValueError):
     """A table is not what it must be; the message names table and column."""
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file, hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -18,6 +18,7 @@ from assay_evidence.tables.columns import (
     SAMPLE_COLUMNS,
     VALUE_PREFIX,
     MalformedTables,
+    file_digest,
 )
 
 
@@ -41,6 +42,7 @@ class RunEvidence:
         choices: given continuations to choose from; 0 where the answer is generated.
         values: by harness key, with the run's failure policy applied.
         filters: whose results ``filtered`` gives.
+        digests: sha256 of the files, hexadecimal, by ``samples`` and ``requests``.
     """
 
     facts: RunFacts
@@ -59,6 +61,7 @@ class RunEvidence:
     choices: NDArray[numpy.int32]
     values: Mapping[str, SampleValues]
     filters: tuple[str, ...]
+    digests: Mapping[str, str]
 
     def __len__(self) -> int:
         return len(self.index)
@@ -153,6 +156,7 @@ def read_run(facts: RunFacts, samples: Path, requests: Path) -> RunEvidence:
         filters=tuple(
             name.removeprefix(FILTERED_PREFIX) for name in schema.names if name.startswith(FILTERED_PREFIX)
         ),
+        digests={"samples": file_digest(samples), "requests": file_digest(requests)},
     )
     found = {
         name.removeprefix(VALUE_PREFIX): _values(table.column(name), rows, failed=failed) for name in values

@@ -1,6 +1,5 @@
 """Writes the tables of a scored view, block by block."""
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -15,6 +14,7 @@ from assay_evidence.tables.columns import (
     SAMPLE_COLUMNS,
     VALUE_PREFIX,
     MalformedTables,
+    file_digest,
 )
 
 ROWS_PER_GROUP = 8192
@@ -163,8 +163,7 @@ class _GrowingTable:
             self._parts[0].replace(self.path)
         else:
             self._join(columns)
-        with self.path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return file_digest(self.path)
 
     def _join(self, columns: pyarrow.Schema) -> None:
         found = [pyarrow.parquet.read_schema(part) for part in self._parts]
