@@ -57,3 +57,26 @@ async def test_long_logs_are_read_in_order(store: EvalStore) -> None:
     page = await log.page(after=None, limit=3)
     assert [document["block"] for document in page.items] == [0, 1, 2]
     assert (await log.summary())[0] == 120
+
+
+async def test_a_sealed_log_takes_nothing_more_and_stays_what_it_was(store: EvalStore) -> None:
+    log, overtaken = (SampleLog(store.blocks, run_id="run_a") for _ in range(2))
+    await log.append(0, [sample(0), sample(2, "failed")], events=())
+    assert await log.seal() == (1, {0, 2}, 1)
+    with pytest.raises(LeaseLost):
+        await overtaken.append(1, [sample(1)], events=())
+    assert await overtaken.seal() == await log.summary() == (1, {0, 2}, 1)
+    assert await log.block(1) is None
+    empty = SampleLog(store.blocks, run_id="run_b")
+    assert await empty.seal() == (0, set(), 0)
+
+
+async def test_a_block_on_its_way_is_before_the_seal_or_refused(store: EvalStore) -> None:
+    for attempt in range(20):
+        log = SampleLog(store.blocks, run_id=f"run_{attempt}")
+        await log.append(0, [sample(0)], events=())
+        late, sealed = await asyncio.gather(
+            log.append(1, [sample(1)], events=()), log.seal(), return_exceptions=True
+        )
+        expected = (1, {0}, 0) if isinstance(late, LeaseLost) else (2, {0, 1}, 0)
+        assert sealed == expected == await log.summary()
