@@ -127,6 +127,7 @@ def _sample_row(sample: ScoredSample, *, block: int, position: int, task: str) -
         failed=sample.failed,
         target=record.target,
         response=sample.response_text(),
+        token_text_lengths=first.token_text_lengths or None if first else None,
         finish_reason=first.finish_reason if first else None,
         choices=_choices(requests),
         values={} if sample.score is None else sample.score.numbers,
