@@ -316,6 +316,7 @@ class PowerProvenance(BaseModel):
 
     ``grade``: A: energy counter of the whole device over the window; B: power readings at least once a second
     over at least 95 % of the window; C: sparser or partial readings; D: no sensor, so nothing was measured.
+    ``idle_watts``: power between readings with no request in flight, where there were any.
     """
 
     grade: Literal["A", "B", "C", "D"]
@@ -326,6 +327,7 @@ class PowerProvenance(BaseModel):
     window_s: float | None
     covered_s: float | None
     readings: int
+    idle_watts: float | None = None
 
 
 class EnergyComparison(BaseModel):

@@ -189,6 +189,7 @@ class ServingSession:
             RunFailure: no instance can be had any more.
         """
         live = await self._usable()
+        live.usage.request_sent()
         try:
             result: GenerateResult | ScoreResult
             if request.kind is RequestKind.GENERATE:
@@ -203,6 +204,8 @@ class ServingSession:
             raise RequestFailed(
                 code=error.code.value, message=error.message, retryable=error.retryable or live.broken
             ) from error
+        finally:
+            live.usage.request_done()
         self._lost_in_a_row = 0
         return Answer(kind=request.kind, result=result, instance_id=live.instance.instance_id)
 

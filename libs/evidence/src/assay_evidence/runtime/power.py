@@ -48,6 +48,7 @@ class SensorEnergy(BaseModel):
         first_mono_ns, last_mono_ns: first and last reading; ``None`` in what was recorded before these were.
         largest_gap_s: longest time between two readings.
         sparse_s: time between readings that were more than a second apart.
+        idle_joules, idle_seconds: between readings with no request in flight.
         series: how the energy grew; thinned out.
     """
 
@@ -64,6 +65,8 @@ class SensorEnergy(BaseModel):
     last_mono_ns: int | None = None
     largest_gap_s: float | None = None
     sparse_s: float | None = None
+    idle_joules: float = 0.0
+    idle_seconds: float = 0.0
     series: EnergySeries | None = None
 
     @property
@@ -178,16 +181,9 @@ def power_provenance(
             covered_s=None,
             readings=0,
         )
-    graded = [
-        _graded(instance, sensor)
-        for instance in timeline.instances
-        for sensor in _sensors_of(instance, telemetry)
-    ]
-    counted = [sensor for instance in timeline.instances for sensor in _sensors_of(instance, telemetry)]
-    covered = sum(
-        min(_covered_s(instance, sensor) or 0.0 for sensor in _sensors_of(instance, telemetry))
-        for instance in timeline.instances
-    )
+    found = [(instance, _sensors_of(instance, telemetry)) for instance in timeline.instances]
+    graded = [_graded(instance, sensor) for instance, sensors in found for sensor in sensors]
+    counted = [sensor for _, sensors in found for sensor in sensors]
     return PowerProvenance(
         grade=max(grade for grade, _ in graded),
         reasons=list(dict.fromkeys(reason for _, reason in graded)),
@@ -195,9 +191,23 @@ def power_provenance(
         scope=", ".join(sorted({sensor.scope for sensor in counted})),
         joules=watts * window,
         window_s=window,
-        covered_s=covered,
+        covered_s=sum(
+            min(_covered_s(instance, sensor) or 0.0 for sensor in sensors) for instance, sensors in found
+        ),
         readings=sum(sensor.readings for sensor in counted),
+        idle_watts=_idle_watts([sensors for _, sensors in found]),
     )
+
+
+def _idle_watts(instances: Sequence[Sequence[SensorEnergy]]) -> float | None:
+    """Power without requests, over the instances that were seen idle by all their sensors."""
+    seconds = joules = 0.0
+    for sensors in instances:
+        idle = min(sensor.idle_seconds for sensor in sensors)
+        if idle > 0:
+            seconds += idle
+            joules += idle * sum(sensor.idle_joules / sensor.idle_seconds for sensor in sensors)
+    return joules / seconds if seconds else None
 
 
 def _why_unknown(timeline: RequestTimeline, telemetry: Mapping[str, InstanceTelemetry]) -> list[str]:
