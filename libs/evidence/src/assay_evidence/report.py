@@ -340,7 +340,7 @@ class EnergyComparison(BaseModel):
 
 
 class WorkloadSide(BaseModel):
-    """The work of one run, over the paired items."""
+    """The work of one run over the paired items; ``error_share`` and ``retries`` are of the whole run."""
 
     requests: int
     prompt_tokens: int

@@ -23,6 +23,7 @@ import pyarrow
 import pyarrow.compute
 from numpy.typing import NDArray
 
+from assay_evidence.pairing import Pairing
 from assay_evidence.report import (
     ComparisonSettings,
     Finding,
@@ -56,34 +57,34 @@ class _Work:
 
     Attributes:
         prompt, output: tokens per item; NaN of an item without a response, or a generated one.
+        asked: requests of the whole run.
     """
 
     side: WorkloadSide
     prompt: FloatArray
     output: FloatArray
+    asked: int
 
     @property
     def retry_share(self) -> float:
         """Retries per request."""
-        return self.side.retries / self.side.requests if self.side.requests else 0.0
+        return self.side.retries / self.asked if self.asked else 0.0
 
 
 def workload_parity(
     baseline: RunEvidence,
     candidate: RunEvidence,
+    pairing: Pairing,
     *,
-    baseline_index: IntArray,
-    candidate_index: IntArray,
     settings: ComparisonSettings,
 ) -> WorkloadParity:
     """Compare the work of two runs over the paired items.
 
     Args:
-        baseline_index, candidate_index: document indexes of the pairs, in one order.
         settings: number of resamples and seed of the bootstrap over pairs.
     """
-    first = _work(baseline, baseline_index)
-    second = _work(candidate, candidate_index)
+    first = _work(baseline, baseline.index[pairing.baseline])
+    second = _work(candidate, candidate.index[pairing.candidate])
     both = ~numpy.isnan(first.output + second.output)
     ratio, interval = _length_ratio(first.output[both], second.output[both], settings=settings)
     answered = ~numpy.isnan(first.prompt + second.prompt)
@@ -107,7 +108,10 @@ def workload_parity(
 
 
 def _work(run: RunEvidence, index: IntArray) -> _Work:
+    """Work of the items with these document indexes, each in one pair; errors and retries of the whole run."""
     requests = run.requests(_COLUMNS)
+    errors, retries = _errors(requests), int(pyarrow.compute.sum(requests["retries"]).as_py() or 0)
+    asked = len(requests)
     of = requests["index"].to_numpy()
     kept = numpy.isin(of, index)
     requests, of = requests.filter(pyarrow.array(kept)), of[kept]
@@ -132,11 +136,16 @@ def _work(run: RunEvidence, index: IntArray) -> _Work:
         output_tokens_p90=_nearest_rank(lengths, 0.90),
         truncated_share=reasons.get(TRUNCATED, 0.0),
         stop_reasons=reasons,
-        error_share=float(1 - answered.mean()) if len(answered) else 0.0,
-        retries=int(pyarrow.compute.sum(requests["retries"]).as_py() or 0),
+        error_share=errors,
+        retries=retries,
         concurrency=_in_flight(run.facts.plan),
     )
-    return _Work(side, _per_item(item[answered], prompt[answered], n=n), outputs)
+    return _Work(side, _per_item(item[answered], prompt[answered], n=n), outputs, asked)
+
+
+def _errors(requests: pyarrow.Table) -> float:
+    answered = requests["answered"].to_numpy()
+    return float(1 - answered.mean()) if len(answered) else 0.0
 
 
 def _per_item(item: IntArray, tokens: FloatArray, *, n: int) -> FloatArray:
@@ -273,7 +282,7 @@ def _error_findings(sides: Mapping[str, _Work]) -> list[Finding]:
                 Finding(
                     code="requests-retried",
                     severity=Severity.WARNING,
-                    message=f"{work.side.retries} retries of {work.side.requests} requests in the {name} run",
+                    message=f"{work.side.retries} retries of {work.asked} requests in the {name} run",
                     subject=_SUBJECT,
                     details={"side": name, "retries": work.side.retries},
                 )
