@@ -63,7 +63,7 @@ class PairedDifference:
 
 @dataclass(frozen=True, slots=True)
 class MarginResult:
-    """Non-inferiority and equivalence at a margin; ``report.MarginTest`` has these fields and explains them."""
+    """Non-inferiority and equivalence at a margin; ``report.MarginTest`` explains the fields, which it has."""
 
     margin: float
     kind: Literal["absolute", "relative"]

@@ -6,30 +6,33 @@ a nuisance. Outcomes are ordered by Tango's (1998) score limit. The p-value of "
 is the largest probability, over the churns in a confidence interval (Berger and Boos 1994), of an outcome
 that speaks against it at least as loudly as the one seen; the limit (Buehler 1957) is the d whose p-value is
 ``alpha``.
-The ordering does not depend on d, so that the p-value rises with d and the test and the interval agree. The
-error is at most ``(1 + CHURN_ERROR) * alpha`` for every n, churn and difference.
+
+The ordering depends on ``alpha`` but not on d. So the p-value rises with d, the test and the limit agree, and
+the error is at most ``(1 + CHURN_ERROR) * alpha`` for every n, churn and difference.
 """
 
 import math
 from typing import NamedTuple
 
 import numpy
-from numpy.typing import NDArray
-from scipy.special import betainc, betaincinv, gammaln, ndtri, xlog1py, xlogy
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import betainc, betaincinv, gammaln, ndtr, ndtri, xlog1py, xlogy
 
 Array = NDArray[numpy.float64]
 
 CHURN_ERROR = 1e-3
 """Share of alpha with which the interval of the churn may miss it."""
 
-GRID = 17
-"""Churns at which the probability is computed; they lie half a standard error apart."""
-
 ENOUGH_FLIPS = 1000
-"""Flips from which on the score limit itself is used: its error is then below 0.1 points."""
+"""Flips from which on the score test itself is used: its error is then within 0.2 points of alpha."""
 
-TAIL_DEVIATIONS = 7.0
+_GRID = numpy.linspace(0.0, 1.0, 17)
+"""Churns that are tried, from the lowest to the highest, by their roots: half a standard error apart."""
+
+_TAIL_DEVIATIONS = 7.0
 """Standard deviations of the number of flips beyond which outcomes are left out."""
+
+_NEGLIGIBLE = 1e-18
 
 
 class Flips(NamedTuple):
@@ -55,48 +58,52 @@ def lower_limit(flips: Flips, alpha: float) -> float:
     if flips.lost == flips.n:
         return -1.0
     if flips.changed == 0:
-        return -(1.0 - alpha ** (1.0 / flips.n))
+        return math.expm1(math.log(alpha) / flips.n)
     start = score_limit(flips, alpha)
     if flips.changed >= ENOUGH_FLIPS:
         return start
-    order = _Order(flips, alpha, start)
-    return _root(order, start, alpha)
+    return _AtLeastAsGood(flips, alpha, start).limit()
 
 
 def p_value(flips: Flips, difference: float, alpha: float) -> float:
-    """One-sided p-value of "the true difference is at most ``difference``"."""
-    if flips.changed >= ENOUGH_FLIPS:
-        return float(_upper_tail(score(flips.gained, flips.lost, flips.n, difference)))
+    """One-sided p-value of "the true difference is at most ``difference``"; ``alpha`` sets the ordering.
+
+    At most ``alpha`` exactly where ``lower_limit`` is at least ``difference``.
+    """
     if flips.lost == flips.n:
         return 1.0
-    return _Order(flips, alpha, score_limit(flips, alpha)).p_value(difference)
+    if flips.changed >= ENOUGH_FLIPS:
+        return float(ndtr(-score(flips.gained, flips.lost, flips.n, difference)))
+    return _AtLeastAsGood(flips, alpha, score_limit(flips, alpha)).probability(difference)
 
 
-def score(gained: "Array | float", lost: "Array | float", n: int, difference: float) -> Array:
-    """Tango's score statistic of "the difference is ``difference``", positive where more was gained.
+def score(gained: ArrayLike, lost: ArrayLike, n: int, difference: float) -> Array:
+    """Tango's score statistic of "the difference is ``difference``", positive where more was gained."""
+    rate_gained = numpy.asarray(gained, numpy.float64) / n
+    rate_lost = numpy.asarray(lost, numpy.float64) / n
+    variance = score_variance(rate_gained, rate_lost, difference) / n
+    distance = rate_gained - rate_lost - difference
+    return numpy.asarray(distance / numpy.sqrt(numpy.maximum(variance, _NEGLIGIBLE)), numpy.float64)
 
-    The churn is estimated under the hypothesis; 0 / 0 (no flips, no difference) is 0.
-    """
-    gained, lost = numpy.asarray(gained, numpy.float64), numpy.asarray(lost, numpy.float64)
-    slope = (2 * n - gained + lost) * difference - gained - lost
+
+def score_variance(rate_gained: ArrayLike, rate_lost: ArrayLike, difference: float) -> Array:
+    """Variance of one pair's difference with the churn that is most likely if the mean is ``difference``."""
+    gained, lost = numpy.asarray(rate_gained, numpy.float64), numpy.asarray(rate_lost, numpy.float64)
+    slope = (2 - gained + lost) * difference - gained - lost
     constant = -lost * difference * (1 - difference)
-    root = numpy.sqrt(numpy.maximum(slope * slope - 8 * n * constant, 0.0))
-    # Two forms of one root; each keeps its digits where the other cancels.
-    with numpy.errstate(divide="ignore", invalid="ignore"):
-        rate_lost = numpy.where(slope > 0, -2 * constant / (slope + root), (root - slope) / (4 * n))
-    rate_lost = numpy.where((slope > 0) & (slope + root == 0), 0.0, rate_lost)
-    variance = n * (2 * rate_lost + difference * (1 - difference))
-    distance = gained - lost - n * difference
-    with numpy.errstate(divide="ignore", invalid="ignore"):
-        value = distance / numpy.sqrt(numpy.maximum(variance, 0.0))
-    return numpy.where(distance == 0, 0.0, value)
+    root = numpy.sqrt(numpy.maximum(slope * slope - 8 * constant, 0.0))
+    positive = slope > 0
+    # Two forms of the same root; each keeps its digits where the other cancels.
+    below = numpy.where(positive, slope + root, 1.0)
+    likely = numpy.where(positive, -2 * constant / below, (root - slope) / 4)
+    return numpy.asarray(numpy.maximum(2 * likely + difference * (1 - difference), 0.0), numpy.float64)
 
 
 def score_limit(flips: Flips, alpha: float) -> float:
     """Tango's one-sided lower limit: the smallest difference that the score test does not reject."""
     level = -float(ndtri(alpha))
     low, high = -1.0, (flips.gained - flips.lost) / flips.n
-    for _ in range(60):
+    for _ in range(50):
         middle = (low + high) / 2
         if float(score(flips.gained, flips.lost, flips.n, middle)) > level:
             low = middle
@@ -105,89 +112,95 @@ def score_limit(flips: Flips, alpha: float) -> float:
     return low
 
 
-def _upper_tail(z: "Array | float") -> "Array | float":
-    from scipy.special import ndtr
+class _AtLeastAsGood:
+    """The outcomes whose score limit is at least that of the one seen, and their probability.
 
-    return ndtr(-numpy.asarray(z))
-
-
-class _Order:
-    """Outcomes whose score limit is at least that of the one seen, and their probability.
-
-    ``counts`` are numbers of flips; ``needed`` of each: the fewest gains with which the outcome belongs.
+    ``_counts`` are numbers of flips; ``_needed`` of each: the fewest gains with which the outcome belongs.
     """
 
     def __init__(self, flips: Flips, alpha: float, limit: float) -> None:
-        self._n = n = flips.n
+        n, changed = flips.n, flips.changed
+        self._n, self._alpha, self._start = n, alpha, limit
         error = CHURN_ERROR * alpha / 2
-        changed = flips.changed
         self._churn_low = float(betaincinv(changed, n - changed + 1, error)) if changed else 0.0
         self._churn_high = float(betaincinv(changed + 1, n - changed, 1 - error)) if changed < n else 1.0
-        self._limit = limit
-        reach_low = self._churn_low * n - TAIL_DEVIATIONS * math.sqrt(self._churn_low * n) - 1
-        reach_high = self._churn_high * n + TAIL_DEVIATIONS * math.sqrt(self._churn_high * n) + 8
-        self._counts = numpy.arange(
-            max(0, math.floor(reach_low)), min(n, math.ceil(reach_high)) + 1, dtype=numpy.float64
-        )
+        low, high = self._churn_low * n, self._churn_high * n
+        first = max(0, math.floor(low - _TAIL_DEVIATIONS * math.sqrt(low)))
+        last = min(n, math.ceil(high + _TAIL_DEVIATIONS * math.sqrt(high) + 8))
+        self._counts = numpy.arange(first, last + 1, dtype=numpy.float64)
         self._needed = self._fewest_gains(-float(ndtri(alpha)))
-        at = changed - int(self._counts[0])
+        at = changed - first
         self._needed[at] = min(self._needed[at], flips.gained)  # the outcome itself, whatever rounding says
         self._ways = gammaln(n + 1) - gammaln(self._counts + 1) - gammaln(n - self._counts + 1)
 
     def _fewest_gains(self, level: float) -> Array:
         """Smallest number of gains, by number of flips, whose score at the limit reaches ``level``."""
         low, high = numpy.zeros_like(self._counts), self._counts + 1
-        for _ in range(max(1, math.ceil(math.log2(self._counts[-1] + 2)))):
+        for _ in range(math.ceil(math.log2(self._counts[-1] + 2)) + 1):
             middle = numpy.floor((low + high) / 2)
-            reached = score(middle, self._counts - middle, self._n, self._limit) >= level - 1e-9
-            high = numpy.where(reached & (low < high), middle, high)
-            low = numpy.where(~reached & (low < high), middle + 1, low)
+            reached = score(middle, self._counts - middle, self._n, self._start) >= level - 1e-9
+            unsettled = low < high
+            high = numpy.where(reached & unsettled, middle, high)
+            low = numpy.where(~reached & unsettled, middle + 1, low)
         return high
 
-    def p_value(self, difference: float) -> float:
-        """Largest probability over the churns that the data allow."""
+    def probability(self, difference: float) -> float:
+        """Largest over the churns that the data allow and that allow ``difference``."""
+        return float(self._over_churns(difference, _GRID).max())
+
+    def limit(self) -> float:
+        """The difference whose ``probability`` is alpha.
+
+        The churn with the largest probability hardly moves with the difference: the root is found for it and
+        its neighbours, and again if the whole grid then has a larger one.
+        """
+        found = self._start
+        for _ in range(5):
+            best = int(self._over_churns(found, _GRID).argmax())
+            found = self._root(found, _GRID[max(0, best - 1) : best + 2])
+            if self.probability(found) <= self._alpha * (1 + 1e-9):
+                return found
+        return self._root(found, _GRID)
+
+    def _over_churns(self, difference: float, positions: Array) -> Array:
+        """Probability at each position in the range of churns; 0 where no churn is possible."""
         low, high = max(self._churn_low, abs(difference)), self._churn_high
-        if low >= high:
-            if abs(difference) > high:
-                return 0.0
-            return float(self._probability(difference, numpy.array([low]))[0])
-        churns = numpy.square(numpy.linspace(math.sqrt(low), math.sqrt(high), GRID))
-        churns[0], churns[-1] = low, high
-        found = self._probability(difference, churns)
-        return float(min(1.0, found.max()))
-
-    def _probability(self, difference: float, churns: Array) -> Array:
-        """Of the outcomes that belong, at each churn."""
-        counts, needed = self._counts, self._needed
-        share = numpy.clip((1 + difference / numpy.maximum(churns, 1e-300)) / 2, 0.0, 1.0)[:, None]
-        flips = numpy.exp(
-            self._ways + xlogy(counts, churns[:, None]) + xlog1py(self._n - counts, -churns[:, None])
+        if low > high:
+            return numpy.zeros(len(positions))
+        first, last = math.sqrt(low), math.sqrt(high)
+        churns = numpy.clip(numpy.square(first + positions * (last - first)), low, high)[:, None]
+        weights = numpy.exp(
+            self._ways + xlogy(self._counts, churns) + xlog1py(self._n - self._counts, -churns)
         )
-        inside = (needed >= 1) & (needed <= counts)
-        gains = numpy.where(needed < 1, 1.0, 0.0) * numpy.ones_like(share)
-        gains[:, inside] = betainc(needed[inside], counts[inside] - needed[inside] + 1, share)
-        return (flips * gains).sum(axis=1)
+        needed = numpy.broadcast_to(self._needed, weights.shape)
+        gains = numpy.where(needed < 1, 1.0, 0.0)
+        open_ = (needed >= 1) & (needed <= self._counts) & (weights > _NEGLIGIBLE)
+        share = numpy.clip((1 + difference / numpy.maximum(churns, 1e-300)) / 2, 0.0, 1.0)
+        counts = numpy.broadcast_to(self._counts, weights.shape)[open_]
+        gains[open_] = betainc(
+            needed[open_], counts - needed[open_] + 1, numpy.broadcast_to(share, weights.shape)[open_]
+        )
+        total: Array = (weights * gains).sum(axis=1)
+        return numpy.minimum(total, 1.0)
 
-
-def _root(order: _Order, start: float, alpha: float) -> float:
-    """The difference at which the p-value is ``alpha``, by secants on the probit scale within a bracket."""
-    goal = float(ndtri(alpha))
-    low, high = -1.0, 1.0
-    x = start
-    previous: tuple[float, float] | None = None
-    for _ in range(60):
-        p = order.p_value(x)
-        gap = float(ndtri(min(max(p, 1e-300), 1 - 1e-16))) - goal
-        if gap > 0:
-            high = x
-        else:
-            low = x
-        if abs(gap) < 1e-10 or high - low < 1e-13:
-            break
-        if previous is not None and gap != previous[1]:
-            step = x - gap * (x - previous[0]) / (gap - previous[1])
-        else:
-            step = x - math.copysign(max(1e-3 * abs(x), 1e-6), gap)
-        previous = (x, gap)
-        x = step if low < step < high else (low + high) / 2
-    return x
+    def _root(self, start: float, positions: Array) -> float:
+        """Where the largest probability is alpha: secants on the probit scale, inside a bracket."""
+        goal = float(ndtri(self._alpha))
+        low, high, here = -1.0, 1.0, start
+        before, gap_before = start, math.nan
+        for _ in range(80):
+            p = float(self._over_churns(here, positions).max())
+            gap = float(ndtri(min(max(p, 1e-300), 1 - 1e-16))) - goal
+            if gap > 0:
+                high = here
+            else:
+                low = here
+            if abs(gap) < 1e-11 or high - low < 1e-14:
+                break
+            if math.isnan(gap_before) or gap == gap_before:
+                guess = here - math.copysign(max(1e-3 * abs(here), 1e-7), gap)
+            else:
+                guess = here - gap * (here - before) / (gap - gap_before)
+            before, gap_before = here, gap
+            here = guess if low < guess < high else (low + high) / 2
+        return here
