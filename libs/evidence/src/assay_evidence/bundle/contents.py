@@ -49,9 +49,9 @@ judgement.json has the verdict and every reason. Everything that it rests on is 
   manifest.json        sha256 and size of every other file, versions of the libraries, the decision's number.
                        Its own sha256 is the digest of this bundle, as the decision and its event name it.
   manifest.sha256      that digest, as sha256sum checks it
-  baseline/            the run of the baseline: facts.json (what was run, and its numbers), plan.json (the whole
-                       effective plan, frozen before the run), samples.parquet (one row per document: hashes,
-                       response, scores), requests.parquet (one row per request: times and tokens)
+  baseline/            the run of the baseline: facts.json (what was run, and its numbers), plan.json (the
+                       whole effective plan, frozen before the run), samples.parquet (one row per document:
+                       hashes, response, scores), requests.parquet (one row per request: times, tokens)
   candidate/           the same of the candidate
   noise_floor/         the same of a second run of the baseline's artifact, where one was named
   clusters.json        cluster of each document of the baseline, by index, where one was asked for
@@ -62,9 +62,9 @@ judgement.json has the verdict and every reason. Everything that it rests on is 
 
 To check it, offline:   assay verify bundle THIS_FILE --digest DIGEST_OF_THE_DECISION
 
-That reads every byte, computes comparison and verdict again from the tables, and compares. Without the digest
-it can only tell that the bundle agrees with itself: somebody who alters a response and makes a new bundle of it
-makes one that agrees with itself, but its digest is another.
+That reads every byte, computes comparison and verdict again from the tables, and compares. Without the
+digest it can only tell that the bundle agrees with itself: somebody who alters a response and makes a new
+bundle of everything makes one that agrees with itself, too, but its digest is another.
 """
 
 

@@ -130,7 +130,7 @@ def _no_room(quality: QualityComparison, test: MarginTest, policy: PolicySpec) -
             "floor-effect",
             f"is at its floor: the baseline scores {amount(quality, score)} (at least "
             f"{amount(quality, at_least)}), a model that guesses {amount(quality, chance)}, and with "
-            f"{amount(quality, test.margin)} of margin guessing would pass; use a task that the baseline can do",
+            f"{amount(quality, test.margin)} of margin guessing would pass; use a task that it can do",
         )
 
 
