@@ -164,6 +164,8 @@ class _AtLeastAsGood:
 
     def _over_churns(self, difference: float, positions: Array) -> Array:
         """Probability at each position in the range of churns; 0 where no churn is possible."""
+        # "At most" a gain that no allowed churn permits is no less likely than at most the largest that does.
+        difference = min(difference, self._churn_high)
         low, high = max(self._churn_low, abs(difference)), self._churn_high
         if low > high:
             return numpy.zeros(len(positions))
