@@ -63,7 +63,7 @@ class PairedDifference:
 
 @dataclass(frozen=True, slots=True)
 class MarginResult:
-    """Non-inferiority and equivalence at a margin; ``report.MarginTest`` explains the fields, which it has."""
+    """Non-inferiority and equivalence at a margin; the fields are those of ``report.MarginTest``."""
 
     margin: float
     kind: Literal["absolute", "relative"]

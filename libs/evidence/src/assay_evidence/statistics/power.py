@@ -1,8 +1,8 @@
 """How many pairs a margin needs, and which loss a number of pairs can show, for 0/1 scores.
 
-The figures are of the exact test that decides (``trinomial``). The usual formula, ``(z_alpha + z_power)^2 * churn
-/ margin^2``, is too small where flips are few: at a churn of 2 % and a margin of 3 points it promises a power of
-80 %, and the test has 55 %.
+The figures are of the exact test that decides (``trinomial``). The usual formula,
+(z_alpha + z_power)^2 * churn / margin^2, is too small where flips are few: at a churn of 2 % and a margin of
+3 points it promises a power of 80 %, and the test has 55 %.
 """
 
 import math

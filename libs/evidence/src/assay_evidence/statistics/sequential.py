@@ -2,25 +2,33 @@
 
 Lan and DeMets (1983) alpha spending of the O'Brien and Fleming (1979) type: little is spent early. The
 nominal level of each look follows from the joint distribution of the looks, by recursive numerical
-integration (Armitage, McPherson and Rowe 1969).
+integration (Armitage, McPherson and Rowe 1969). A run may also end because it is hopeless; that rule does not
+bind: going on all the same cannot raise the error.
 """
 
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 
-from assay_evidence.statistics.paired import margin_test
+from assay_evidence.statistics.paired import margin_test, paired_difference
 
-LEAST_ALPHA = 1e-10
-"""A look whose level is below this cannot stop the run."""
+Array = NDArray[numpy.float64]
 
-_NODES = 256
+LEAST_ALPHA = 1e-8
+"""A look whose level is below this proves nothing: it ends no run."""
+
+HOPELESS = 0.05
+"""Chance of being proven at the end below which a run is hopeless."""
+
 _REACH = 9.0
+"""Standard deviations of the process beyond which nothing is added up."""
+
+_QUADRATURE = 256
 _MASK = (1 << 64) - 1
 _STEP = 0x9E3779B97F4A7C15
 
@@ -89,53 +97,41 @@ def boundaries(looks: Sequence[int], alpha: float) -> list[float]:
     times = [look / looks[-1] for look in looks]
     start = float(ndtri(1 - alpha / 2))
     spent = [2 * float(ndtr(-start / math.sqrt(time))) for time in times]
-    nodes, weights = numpy.polynomial.legendre.leggauss(_NODES)
     bounds = [-float(ndtri(spent[0]))]
-    density: NDArray[numpy.float64] | None = None
-    points = numpy.zeros(1)
-    masses = numpy.ones(1)  # probability at ``points`` of the process before the first look: all at 0
-    for position in range(1, len(times)):
-        before, now = times[position - 1], times[position]
-        earlier = times[position - 2] if position > 1 else 0.0
-        points, masses = _advance(
-            points, masses, before - earlier, bounds[-1] * math.sqrt(before), before, (nodes, weights)
-        )
-        bounds.append(
-            _bound(points, masses, math.sqrt(now - before), spent[position] - spent[position - 1])
-            / math.sqrt(now)
-        )
-    del density
+    process = _Process(numpy.zeros(1), numpy.ones(1))
+    before = 0.0
+    for (earlier, now), (spent_before, spent_now) in zip(pairwise(times), pairwise(spent), strict=True):
+        process = process.below(bounds[-1] * math.sqrt(earlier), elapsed=earlier - before, time=earlier)
+        bounds.append(process.crossed(spent_now - spent_before, elapsed=now - earlier) / math.sqrt(now))
+        before = earlier
     return bounds
 
 
-def _advance(
-    points: NDArray[numpy.float64],
-    masses: NDArray[numpy.float64],
-    step: float,
-    bound: float,
-    time: float,
-    rule: tuple[NDArray[numpy.float64], NDArray[numpy.float64]],
-) -> tuple[NDArray[numpy.float64], NDArray[numpy.float64]]:
-    """The process at the next look where it has not crossed ``bound``: points and their probabilities."""
-    low, high = -_REACH * math.sqrt(time), min(bound, _REACH * math.sqrt(time))
-    new = (high - low) / 2 * rule[0] + (high + low) / 2
-    moves = (new[:, None] - points[None, :]) / math.sqrt(step)
-    density = (numpy.exp(-0.5 * moves * moves) @ masses) / math.sqrt(2 * math.pi * step)
-    return new, density * rule[1] * (high - low) / 2
+class _Process(NamedTuple):
+    """A Brownian motion that has not crossed a boundary: its places at one look and their probabilities."""
 
+    places: Array
+    masses: Array
 
-def _bound(
-    points: NDArray[numpy.float64], masses: NDArray[numpy.float64], step: float, error: float
-) -> float:
-    """Where the process, one look later, lies above with probability ``error``."""
-    low, high = -_REACH, 50.0
-    for _ in range(80):
-        middle = (low + high) / 2
-        if float(ndtr((points - middle) / step) @ masses) > error:
-            low = middle
-        else:
-            high = middle
-    return high
+    def below(self, boundary: float, *, elapsed: float, time: float) -> "_Process":
+        """The same one look later, at ``time``, where it is below ``boundary``."""
+        nodes, weights = numpy.polynomial.legendre.leggauss(_QUADRATURE)
+        low, high = -_REACH * math.sqrt(time), min(boundary, _REACH * math.sqrt(time))
+        places = (high - low) / 2 * nodes + (high + low) / 2
+        moves = (places[:, None] - self.places[None, :]) / math.sqrt(elapsed)
+        density = numpy.exp(-0.5 * moves * moves) @ self.masses / math.sqrt(2 * math.pi * elapsed)
+        return _Process(places, density * weights * (high - low) / 2)
+
+    def crossed(self, error: float, *, elapsed: float) -> float:
+        """The boundary that it lies above with probability ``error`` one look later."""
+        low, high = -_REACH, 5 * _REACH
+        for _ in range(60):
+            middle = (low + high) / 2
+            if float(ndtr((self.places - middle) / math.sqrt(elapsed)) @ self.masses) > error:
+                low = middle
+            else:
+                high = middle
+        return high
 
 
 def judge_look(
@@ -150,16 +146,51 @@ def judge_look(
 ) -> Literal["proven", "hopeless", "continue"]:
     """What the pairs of a look say.
 
+    ``proven``: not worse by the margin, at the level of this look. ``hopeless``: worse by more than it, at
+    that level; or the chance of being proven at the last look is below ``HOPELESS`` both if the trend goes on
+    and if there is in truth no difference.
+
     Args:
         baseline, candidate: values of the items of the first ``looks[look]`` in evaluation order.
+        margin: absolute, in the unit of the values.
         looks: all planned looks.
         look: position of this one, from 0.
         alpha: one-sided error of all looks together.
+
+    Raises:
+        ValueError: as of ``margin_test`` and ``nominal_alphas``.
     """
-    level = nominal_alphas(looks, alpha)[look]
-    if level < LEAST_ALPHA:
+    bounds = boundaries(looks, alpha)
+    level = float(ndtr(-bounds[look]))
+    if level >= LEAST_ALPHA:
+        found = margin_test(
+            baseline, candidate, margin=margin, alpha=level, higher_is_better=higher_is_better
+        )
+        if found.non_inferior:
+            return "proven"
+        if found.inferior:
+            return "hopeless"
+    if look == len(looks) - 1:
         return "continue"
-    found = margin_test(baseline, candidate, margin=margin, alpha=level, higher_is_better=higher_is_better)
-    if found.non_inferior:
-        return "proven"
-    return "hopeless" if found.inferior else "continue"
+    pairs = paired_difference(baseline, candidate)
+    if not pairs.stderr:
+        return "continue"
+    gain = pairs.difference if higher_is_better else -pairs.difference
+    share = looks[look] / looks[-1]
+    chance = chance_at_end(gain + margin, pairs.stderr, margin=margin, time=share, bound=bounds[-1])
+    return "hopeless" if float(chance) < HOPELESS else "continue"
+
+
+def chance_at_end(
+    distance: Array | float, stderr: Array | float, *, margin: float, time: float, bound: float
+) -> Array:
+    """Probability of ending above the last bound (conditional power); of two drifts, that which gives more.
+
+    Args:
+        distance: observed gain plus margin; ``stderr``: its standard error, above 0.
+        time: share of the planned items that are in, below 1.
+        bound: last critical value.
+    """
+    now = numpy.asarray(distance) / stderr * math.sqrt(time)
+    drift = numpy.maximum(now / time, margin / (numpy.asarray(stderr) * math.sqrt(time)))
+    return numpy.asarray(ndtr((now + drift * (1 - time) - bound) / math.sqrt(1 - time)), numpy.float64)
