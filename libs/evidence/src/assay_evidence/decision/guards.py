@@ -64,8 +64,10 @@ def _untestable(quality: QualityComparison, rule: QualityRule, policy: PolicySpe
 
 
 def _usable(test: MarginTest) -> bool:
+    """Whether there is a test, and its answers do not contradict each other."""
     p_values = (test.non_inferiority_p, test.equivalence_p)
-    return test.margin > 0 and all(p is not None and 0 <= p <= 1 for p in p_values)
+    is_tested = test.margin > 0 and all(p is not None and 0 <= p <= 1 for p in p_values)
+    return is_tested and not (test.inferior and (test.non_inferior or test.equivalent))
 
 
 def _is_asked_for(
