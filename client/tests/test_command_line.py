@@ -11,7 +11,6 @@ import pytest
 
 RUN_A = "run_01kaqy3m5r0000000000000001"
 RUN_B = "run_01kaqy3m5r0000000000000002"
-COMPARISON = "cmp_01kaqy3m5r0000000000000001"
 
 
 def script_runs(server: Any, answer: Any, document: Any) -> None:
@@ -73,44 +72,6 @@ def test_what_does_not_apply_says_so(assay: Any, server: Any, answer: Any, docum
     assert line.rstrip().endswith("not applicable")
     note = next(line for line in lines if line.startswith("ttftP50, ttftP99, itlP50, itlP99, tps"))
     assert "log-probabilities" in note
-
-
-def test_a_comparison_shows_differences_flips_and_ratios(
-    assay: Any, server: Any, answer: Any, document: Any
-) -> None:
-    script_runs(server, answer, document)
-    server.on("POST", "/v1/comparisons", answer(document("comparison"), status=201))
-    outcome = assay("compare", RUN_A, RUN_B)
-    assert outcome.code == 0
-    assert server.calls("POST", "/v1/comparisons")[0].json() == {
-        "baseline_run_id": RUN_A,
-        "candidate_run_id": RUN_B,
-    }
-    lines = [line.split() for line in outcome.out.splitlines()]
-    scores = next(line for line in lines if line[:2] == ["jsonl_qa.exact_match,strict", "0.6786"])
-    assert scores[2:] == ["0.4643", "-0.2143", "±", "0.0308", "-0.2747", "..", "-0.1539"]
-    items = next(line for line in lines if line[:2] == ["jsonl_qa.exact_match,strict", "252"])
-    assert items[2:] == ["62", "8", "109", "73", "<", "0.0001"]
-    continuous = next(line for line in lines if line[:2] == ["jsonl_qa.token_f1,strict", "252"])
-    assert continuous[2:] == ["-", "-", "-", "-", "-"]
-    assert "weak rule" in outcome.out
-    assert "warning: the runs had different concurrency" in outcome.out
-    assert "1.55x" in outcome.out
-    assert "power: not measured: rapl: no /sys/class/powercap" in outcome.out.splitlines()
-
-
-def test_flipped_items_show_both_answers(assay: Any, server: Any, answer: Any, document: Any) -> None:
-    script_runs(server, answer, document)
-    server.on("POST", "/v1/comparisons", answer(document("comparison"), status=201))
-    server.on("GET", f"/v1/comparisons/{COMPARISON}/items", answer(document("comparison_items_lost")))
-    outcome = assay("compare", RUN_A, RUN_B, "--items", "lost")
-    line = next(line for line in outcome.out.splitlines() if "The opposite of big is" in line)
-    assert line.split()[-3:] == ["small", "small", "big"]
-    query = server.calls("GET", f"/v1/comparisons/{COMPARISON}/items")[0].query
-    assert (query["flip"], query["metric"]) == ("lost", "jsonl_qa.exact_match,strict")
-    as_json = assay("compare", RUN_A, RUN_B, "--items", "lost", "--json").json()
-    assert as_json["items"]["items"] == document("comparison_items_lost")["items"]
-    assert {name: value for name, value in as_json.items() if name != "items"} == document("comparison")
 
 
 def test_wrong_samples_are_asked_for_by_metric(assay: Any, server: Any, answer: Any, document: Any) -> None:

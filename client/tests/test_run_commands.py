@@ -1,5 +1,8 @@
 """``assay run``: options of lm-eval, groups, names, other scorings."""
 
+import io
+import zipfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -152,26 +155,102 @@ def test_a_wrong_scoring_is_refused_before_anything_is_sent(
     assert server.received == []
 
 
-def test_the_reason_that_holds_for_both_runs_is_told_once(
+def test_a_run_may_be_judged_while_it_runs(
     assay: Any, server: Any, answer: Any, document: Any, known: None
 ) -> None:
     other = f"{RUN[:-1]}2"
-    server.on("GET", f"/v1/evaluations/{other}", answer({**document("run"), "id": other}))
-    reason = "not measured: rapl: no /sys/class/powercap; hwmon: none"
-    runtime = [
-        {
-            "metric": name,
-            "baseline": None,
-            "candidate": None,
-            "note": f"baseline: {reason}; candidate: {reason}",
-        }
-        for name in ("power", "tokensPerWatt")
-    ]
-    runtime.append(
-        {"metric": "tps", "baseline": None, "candidate": 3.0, "note": "baseline: not measured: no times"}
-    )
-    server.on("POST", "/v1/comparisons", answer({**document("comparison"), "runtime": runtime}, status=201))
-    lines = assay("compare", RUN, other).out.splitlines()
-    assert f"power, tokensPerWatt: {reason}" in lines
-    assert "tps: baseline: not measured: no times" in lines
-    assert sum("rapl" in line for line in lines) == 1
+    run = document("run")
+    early_stop = {
+        "baseline_run_id": other,
+        "metric": "jsonl_qa.exact_match,strict",
+        "margin": 0.03,
+        "looks": [50, 150, 252],
+    }
+    planned = {**run["plan"], "early_stop": early_stop}
+    stopped = {"look": 1, "samples": 150, "outcome": "proven"}
+    server.on("GET", "/v1/evaluations", answer({"items": [{**run, "id": other}], "next_cursor": None}))
+    server.on("POST", "/v1/evaluations", answer(run, status=202))
+    subject = "--artifact base --dataset questions --method short-answers"
+    options = "--stop-early-against base-run --stop-early-margin 0.03"
+    outcome = assay("run", "start", *subject.split(), *options.split())
+    assert outcome.code == 0, outcome.err
+    sent = server.calls("POST", "/v1/evaluations")[0].json()["options"]["early_stop"]
+    assert sent == {"baseline_run_id": other, "margin": 0.03}
+
+    server.on("GET", f"/v1/evaluations/{RUN}", answer({**run, "plan": planned, "stopped_early": stopped}))
+    shown = assay("run", "show", RUN).out
+    assert f"judged against {other} under jsonl_qa.exact_match,strict, margin 0.03" in shown
+    assert "after 150 samples, at look 2: proven not to be worse by the margin" in shown
+
+
+def test_a_margin_without_a_run_to_judge_against_is_refused(assay: Any, server: Any) -> None:
+    subject = "--artifact base --dataset questions --method short-answers"
+    outcome = assay("run", "start", *subject.split(), "--stop-early-margin", "0.03")
+    assert (outcome.code, server.received) == (2, [])
+    assert "--stop-early-against" in outcome.err
+
+
+def test_a_plan_says_what_its_samples_can_show(
+    assay: Any, server: Any, answer: Any, document: Any, known: None
+) -> None:
+    power = {
+        "samples": 252,
+        "assumed_churn": 0.06,
+        "detectable_difference": 0.0386,
+        "needed": [{"margin": 0.01, "samples": 3710}, {"margin": 0.02, "samples": 929}],
+        "note": "of an accuracy",
+    }
+    server.on("POST", "/v1/evaluations/plan", answer({**document("run")["plan"], "power": power}))
+    subject = "--artifact base --dataset questions --method short-answers"
+    lines = assay("run", "plan", *subject.split()).out.splitlines()
+    [line] = [line for line in lines if line.startswith("power")]
+    assert "252 samples show a loss from 0.0386 on" in line
+    assert "3710 for a margin of 0.01, 929 for a margin of 0.02" in line
+    assert "at 6.0 % changed answers" in line
+
+
+def archive(**files: str) -> bytes:
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as packed:
+        for name, content in files.items():
+            packed.writestr(name, content)
+    return written.getvalue()
+
+
+def test_a_run_is_exported_as_lm_eval_lays_it_out(
+    assay: Any, server: Any, answer: Any, known: None, tmp_path: Path
+) -> None:
+    packed = archive(**{"base/results_2026.json": "{}", "base/samples_jsonl_qa_2026.jsonl": "[]"})
+    server.on("GET", f"/v1/metrics/runs/{RUN}/lm-eval.zip", answer(packed))
+    target = tmp_path / "new" / "results"
+    outcome = assay("run", "export", "base-questions", "--to", str(target), "--json")
+    assert outcome.code == 0, outcome.err
+    files = outcome.json()["files"]
+    assert sorted(files) == sorted(str(path) for path in target.rglob("*") if path.is_file())
+    assert (target / "base" / "results_2026.json").read_text() == "{}"
+    whole = tmp_path / "results.zip"
+    assert assay("run", "export", RUN, "--to", str(whole)).code == 0
+    assert whole.read_bytes() == packed
+
+
+def test_a_run_is_exported_as_a_table(
+    assay: Any, server: Any, answer: Any, known: None, tmp_path: Path
+) -> None:
+    server.on("GET", f"/v1/metrics/runs/{RUN}/samples.csv", answer(b"index,value\n0,1.0\n"))
+    target = tmp_path / "samples.csv"
+    outcome = assay("run", "export", RUN, "--format", "csv", "--to", str(target))
+    assert (outcome.code, target.read_bytes()) == (0, b"index,value\n0,1.0\n")
+    assert str(target) in outcome.err
+
+
+def test_an_export_that_is_refused_leaves_the_older_file(
+    assay: Any, server: Any, answer: Any, known: None, tmp_path: Path
+) -> None:
+    target = tmp_path / "samples.parquet"
+    target.write_bytes(b"older")
+    problem = {"detail": "run is Running; only a finished one can be exported", "status": 409}
+    server.on("GET", f"/v1/metrics/runs/{RUN}/samples.parquet", answer(problem, status=409))
+    outcome = assay("run", "export", RUN, "--format", "parquet", "--to", str(target))
+    assert outcome.code == 2
+    assert "only a finished one" in outcome.err
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"older"]

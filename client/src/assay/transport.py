@@ -82,13 +82,15 @@ class Transport:
         """
         self._send("DELETE", path, repeatable=False)
 
-    def download(self, path: str, *, file: BinaryIO, on_bytes: OnBytes | None = None) -> None:
+    def download(
+        self, path: str, *, file: BinaryIO, query: Query | None = None, on_bytes: OnBytes | None = None
+    ) -> None:
         """GET a file's bytes into ``file``; ``on_bytes`` hears how many arrived. Raises AssayError.
 
         Not repeated: what was written stays written. A body that ends early is an error.
         """
         try:
-            with self._http.stream("GET", path) as response:
+            with self._http.stream("GET", path, params=_present(query)) as response:
                 if not response.is_success:
                     response.read()
                     raise refusal(response)

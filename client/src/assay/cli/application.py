@@ -5,7 +5,19 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from assay.cli import artifacts, comparisons, datasets, local, methods, runs, tasks
+from assay.cli import (
+    artifacts,
+    comparisons,
+    datasets,
+    decisions,
+    local,
+    methods,
+    planning,
+    policies,
+    runs,
+    tasks,
+    verification,
+)
 from assay.cli.session import Session, examples
 from assay.errors import AssayError
 
@@ -16,6 +28,7 @@ EXIT_CODES = (
     "  2  wrong usage, or the platform refused the request",
     "  3  the platform cannot be reached, or failed",
     "  130  interrupted",
+    "  `assay decide` ends with its verdict, `assay verify bundle` with its finding: see their help",
 )
 
 app = typer.Typer(
@@ -28,7 +41,8 @@ app = typer.Typer(
                 "assay dataset create capitals --file capitals.jsonl",
                 "assay dataset import gsm8k openai/gsm8k --subset main --split test --fewshot-split train",
                 "assay run start --artifact base --dataset capitals --method capitals-qa --wait",
-                "assay compare RUN_A RUN_B",
+                "assay compare BASE_RUN CANDIDATE_RUN",
+                "assay decide BASE_RUN CANDIDATE_RUN --report decision.html",
             ),
             *EXIT_CODES,
         )
@@ -43,6 +57,12 @@ app.add_typer(methods.app, name="method")
 app.add_typer(artifacts.app, name="artifact")
 app.add_typer(runs.app, name="run")
 app.command("compare", epilog=comparisons.EXAMPLES)(comparisons.compare)
+app.command("decide", epilog=decisions.EXAMPLES, cls=decisions.VerdictCommand)(decisions.decide)
+app.add_typer(decisions.app, name="decision")
+app.add_typer(policies.app, name="policy")
+app.add_typer(verification.app, name="verify")
+app.command("power", epilog=planning.POWER_EXAMPLES)(planning.power)
+app.command("trends", epilog=planning.TRENDS_EXAMPLES)(planning.trends)
 app.command("up")(local.up)
 app.command("demo", epilog=local.DEMO_EXAMPLES)(local.demo)
 app.command("version")(local.version)

@@ -14,7 +14,9 @@ from assay.demo import DemoOptions, run_demo
 from assay.errors import RequestRefused
 from assay.settings import read_environment
 
-DEMO_EXAMPLES = examples("assay demo", "assay demo --keep-data", "assay demo --questions 40")
+DEMO_EXAMPLES = examples(
+    "assay demo", "assay demo --keep-data", "assay demo --questions 40 --report /tmp/demo.html"
+)
 
 
 def up(
@@ -35,15 +37,20 @@ def demo(
     questions: Annotated[
         int | None, typer.Option(help="Use the first N questions.", min=1, show_default="all")
     ] = None,
+    report: Annotated[
+        Path, typer.Option(help="HTML report of the decision; the evidence bundle is written beside it.")
+    ] = Path("demo-report.html"),
     as_json: JsonOption = False,
 ) -> None:
-    """Start the platform, evaluate a model and a lossier build of it, compare them, and end.
+    """Start the platform, evaluate a model and a lossier build of it, compare them, decide, and end.
 
     Takes a few minutes. Everything is real: the model, the servers, the numbers.
     """
     session = session_of(context, as_json=as_json)
     _allinone("assay_allinone.platform")
-    options = DemoOptions(home=read_environment().home, keep_data=keep_data, questions=questions)
+    options = DemoOptions(
+        home=read_environment().home, report=report, keep_data=keep_data, questions=questions
+    )
     sys.exit(run_demo(session, options))
 
 

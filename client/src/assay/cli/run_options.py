@@ -7,6 +7,7 @@ import typer
 
 from assay.cli.prompt_options import PromptChoices, RowChoices
 from assay.cli.session import without_nothing
+from assay.errors import RequestRefused
 
 GIBIBYTE = 1024**3
 
@@ -66,6 +67,19 @@ class ExecutionChoices:
         typer.Option(help="Longest prompt with answer, tokens.", min=128, show_default="the backend's"),
     ] = None
 
+    stop_early_against: Annotated[
+        str | None,
+        typer.Option(
+            help="End the run as soon as it is proven, or hopeless to prove, that it is not worse than this "
+            "base run: name or id.",
+            show_default=False,
+        ),
+    ] = None
+    stop_early_margin: Annotated[
+        float | None,
+        typer.Option(help="Margin of --stop-early-against, in the metric's unit.", show_default="0.02"),
+    ] = None
+
     def options(self) -> dict[str, Any]:
         """The options as the API takes them; what was not given is left to the platform."""
         serving = without_nothing(
@@ -86,8 +100,17 @@ class ExecutionChoices:
                 "on_failure": self.on_failure,
                 "max_retries": self.max_retries,
                 "serving": serving or None,
+                "early_stop": self._early_stop(),
             }
         )
+
+    def _early_stop(self) -> dict[str, Any] | None:
+        """The rule that ends a run early. Raises RequestRefused."""
+        if self.stop_early_against is None:
+            if self.stop_early_margin is not None:
+                raise RequestRefused("--stop-early-margin belongs to --stop-early-against RUN")
+            return None
+        return without_nothing({"baseline_run_id": self.stop_early_against, "margin": self.stop_early_margin})
 
 
 def run_request(

@@ -7,7 +7,7 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from assay.cli import scorings
+from assay.cli import exports, scorings
 from assay.cli.listings import LimitOption, NameOption
 from assay.cli.option_groups import with_option_groups
 from assay.cli.prompt_options import PromptChoices, RowChoices
@@ -62,6 +62,7 @@ def plan(
     epilog=examples(
         "assay run start --artifact base --dataset capitals --method capitals-qa --wait",
         "assay run start --artifact base --dataset gsm8k --method gsm8k --limit 20 --concurrency 4",
+        "assay run start --artifact new --dataset gsm8k --method gsm8k --stop-early-against base-run",
         "assay run start --artifact base --dataset gsm8k --method gsm8k --apply-chat-template "
         "--system-instruction 'Think step by step.' --num-fewshot 0",
     ),
@@ -175,6 +176,13 @@ def samples(
 
 
 scorings.add_commands(app)
+app.command(
+    "export",
+    epilog=examples(
+        "assay run export RUN --to results/",
+        "assay run export RUN --format parquet --to samples.parquet",
+    ),
+)(exports.export)
 
 
 def _first_sample_metric(client: AssayClient, run_id: str) -> str:

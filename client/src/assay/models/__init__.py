@@ -1,14 +1,7 @@
 """Documents of the API as typed objects."""
 
 from assay.models.artifacts import Artifact, Backend
-from assay.models.comparisons import (
-    Comparison,
-    ComparisonItem,
-    Coverage,
-    Flips,
-    QualityComparison,
-    RuntimeComparison,
-)
+from assay.models.comparisons import AnsweredItem, Comparison, ComparisonItem
 from assay.models.datasets import (
     Column,
     Dataset,
@@ -21,7 +14,22 @@ from assay.models.datasets import (
     SnapshotDifference,
     SnapshotStatistics,
 )
+from assay.models.decisions import Decision, Policy, QualityRule, Reason, RuntimeRule
 from assay.models.documents import Document, Fault, NamedDocument, Page, Problem
+from assay.models.evidence import (
+    CandidateReport,
+    ComparedRun,
+    Coverage,
+    Finding,
+    FlipAnalysis,
+    Interval,
+    NoiseFloor,
+    PlanDifference,
+    QualityComparison,
+    RuntimeComparison,
+    WorkloadParity,
+    WorkloadSide,
+)
 from assay.models.methods import (
     ColumnMapping,
     Deviation,
@@ -34,8 +42,10 @@ from assay.models.methods import (
     TaskPage,
     Template,
 )
+from assay.models.planning import NeededSamples, PlannedPower, PowerPlan, TrendPoint
 from assay.models.runs import (
     TERMINAL_STATES,
+    EarlyStopPlan,
     Plan,
     Progress,
     Run,
@@ -44,35 +54,51 @@ from assay.models.runs import (
     Sample,
     ScoredSample,
     ScoredView,
+    StoppedEarly,
 )
 
 __all__ = [
     "TERMINAL_STATES",
+    "AnsweredItem",
     "Artifact",
     "Backend",
+    "CandidateReport",
     "Column",
     "ColumnMapping",
+    "ComparedRun",
     "Comparison",
     "ComparisonItem",
     "Coverage",
     "Dataset",
+    "Decision",
     "Deviation",
     "Document",
+    "EarlyStopPlan",
     "Fault",
-    "Flips",
+    "Finding",
+    "FlipAnalysis",
     "Form",
     "Guess",
     "Ingest",
     "IngestError",
     "IngestProgress",
+    "Interval",
     "Method",
     "NamedDocument",
+    "NeededSamples",
+    "NoiseFloor",
     "Page",
     "Plan",
+    "PlanDifference",
+    "PlannedPower",
+    "Policy",
+    "PowerPlan",
     "Preview",
     "Problem",
     "Progress",
     "QualityComparison",
+    "QualityRule",
+    "Reason",
     "RenderedRow",
     "Row",
     "RowDifference",
@@ -80,13 +106,18 @@ __all__ = [
     "RunError",
     "RunMetrics",
     "RuntimeComparison",
+    "RuntimeRule",
     "Sample",
     "ScoredSample",
     "ScoredView",
     "Snapshot",
     "SnapshotDifference",
     "SnapshotStatistics",
+    "StoppedEarly",
     "Task",
     "TaskPage",
     "Template",
+    "TrendPoint",
+    "WorkloadParity",
+    "WorkloadSide",
 ]

@@ -1,76 +1,61 @@
-"""Two runs compared item by item."""
+"""Runs compared item by item."""
 
 from typing import Any
 
 from pydantic import Field
 
 from assay.models.documents import Document
+from assay.models.evidence import CandidateReport, ComparedRun
 
 
-class Coverage(Document):
-    """How many items of two runs belong together; ``fraction`` is between 0 and 1."""
+class ComparisonSettings(Document):
+    """How runs are compared: ``margin`` in the metric's unit, ``alpha`` one-sided."""
 
-    paired: int
-    baseline_only: int = 0
-    candidate_only: int = 0
-    fraction: float | None = None
-
-
-class Flips(Document):
-    """Items by who answers them rightly, baseline and candidate."""
-
-    gained: int
-    lost: int
-    both_right: int
-    both_wrong: int
-
-
-class QualityComparison(Document):
-    """A quality metric of two runs; ``stderr`` is that of the paired difference, candidate - baseline."""
-
-    metric: str
-    higher_is_better: bool | None = True
-    baseline: float | None
-    candidate: float | None
-    difference: float | None = None
-    stderr: float | None = None
-    confidence_interval: list[float | None] | None = None
-    n: int = 0
-    kind: str = "continuous"
-    flips: Flips | None = None
-    mcnemar_p: float | None = None
-    weak_rule: dict[str, Any] | None = None
-
-
-class RuntimeComparison(Document):
-    """A runtime metric of two runs; ``ratio`` is candidate / baseline."""
-
-    metric: str
-    baseline: float | None
-    candidate: float | None
-    ratio: float | None = None
-    higher_is_better: bool | None = None
-    note: str | None = None
+    margin: float = 0.02
+    alpha: float = 0.05
+    power: float = 0.8
+    coverage_floor: float | None = None
+    cluster_column: str | None = None
 
 
 class Comparison(Document):
-    """Two runs compared item by item."""
+    """One or more candidates compared with one baseline, item by item."""
 
     id: str
-    baseline: dict[str, Any]
-    candidate: dict[str, Any]
-    coverage: Coverage
-    warnings: list[Any] = Field(default_factory=list)
-    quality: list[QualityComparison] = Field(default_factory=list)
-    runtime: list[RuntimeComparison] = Field(default_factory=list)
+    settings: ComparisonSettings = Field(default_factory=ComparisonSettings)
+    baseline: ComparedRun
+    noise_floor_run: ComparedRun | None = None
+    candidates: list[CandidateReport]
     created_at: str
+
+
+class FirstDifference(Document):
+    """Where two responses part, counted from 0."""
+
+    char: int | None = None
+    token: int | None = None
+
+
+class AnsweredItem(Document):
+    """One run's side of an item."""
+
+    index: int | None = None
+    status: str = "ok"
+    value: float | None = None
+    response: str | None = None
+    filtered: Any = None
 
 
 class ComparisonItem(Document):
     """One item of a comparison, answered by both runs."""
 
-    doc_hash: str
-    baseline: dict[str, Any]
-    candidate: dict[str, Any]
+    metric: str = ""
+    flip: str | None = None
+    flip_class: str | None = None
+    doc_hash: str = ""
     prompt: str | None = None
     target: str | None = None
+    first_difference: FirstDifference | None = None
+    unstable_under_aa: bool | None = None
+    baseline: AnsweredItem
+    candidate: AnsweredItem

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from assay.models.documents import Document, NamedDocument
 from assay.models.methods import Deviation
+from assay.models.planning import PlannedPower
 
 TERMINAL_STATES = frozenset({"Succeeded", "Failed", "Cancelled"})
 """States that a run does not leave by itself."""
@@ -13,8 +14,30 @@ OVER_SCORING_STATES = frozenset({"final", "failed"})
 """States that the scoring of a finished run does not leave by itself."""
 
 
+class EarlyStopPlan(Document):
+    """Against which run a run is judged while it runs, and after how many documents."""
+
+    baseline_run_id: str
+    metric: str
+    margin: float
+    alpha: float | None = None
+    planned_samples: int = 0
+    looks: list[int] = Field(default_factory=list)
+
+
+class StoppedEarly(Document):
+    """Why a run ended before all its rows were evaluated: ``outcome`` is ``proven`` or ``hopeless``."""
+
+    look: int = 0
+    samples: int = 0
+    outcome: str = ""
+
+
 class Plan(Document):
-    """Everything that decides a run's numbers, frozen before it starts."""
+    """Everything that decides a run's numbers, frozen before it starts.
+
+    ``power`` says what this many samples can show; it is no part of what is frozen.
+    """
 
     plan_hash: str
     canonical: bool = True
@@ -28,6 +51,8 @@ class Plan(Document):
     artifact: dict[str, Any]
     task: dict[str, Any]
     options: dict[str, Any] = Field(default_factory=dict)
+    early_stop: EarlyStopPlan | None = None
+    power: PlannedPower | None = None
 
 
 class Progress(Document):
@@ -54,6 +79,8 @@ class Run(NamedDocument):
     error: RunError | None = None
     quality: dict[str, float | None] | None = None
     runtime: dict[str, float | None] | None = None
+    power: PlannedPower | None = None
+    stopped_early: StoppedEarly | None = None
     attempts: int = 0
     created_at: str
     started_at: str | None = None

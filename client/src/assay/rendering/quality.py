@@ -1,26 +1,54 @@
 """Quality metrics as text, for one run and for two."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from assay.models import Comparison, ComparisonItem, QualityComparison
-from assay.rendering.runtime import runtime_comparison
+from assay.models import CandidateReport, Interval, QualityComparison
+from assay.rendering.measures import Measures
 from assay.rendering.text import (
     MISSING,
     Heading,
     clean,
-    compact,
-    fields,
-    last_line,
-    one_line,
     probability,
     score,
+    share,
     signed,
+    span,
     table,
 )
+
+
+class Outcome(StrEnum):
+    """What the test at the margin says of a metric."""
+
+    WORSE = "worse"
+    BETTER = "better"
+    EQUIVALENT = "equivalent"
+    NOT_WORSE = "not worse"
+    NOT_SHOWN = "not shown"
+    UNTESTED = "untested"
+
+
+OUTCOME_STYLES = {
+    Outcome.WORSE: "red",
+    Outcome.BETTER: "green",
+    Outcome.EQUIVALENT: "green",
+    Outcome.NOT_WORSE: "green",
+    Outcome.NOT_SHOWN: "yellow",
+    Outcome.UNTESTED: "dim",
+}
+_MEANINGS = {
+    Outcome.WORSE: "proven to be worse by more than the margin",
+    Outcome.BETTER: "proven not to be worse by the margin, and its 95 % interval is all on the better side",
+    Outcome.EQUIVALENT: "proven to differ by less than the margin, either way",
+    Outcome.NOT_WORSE: "proven not to be worse by the margin",
+    Outcome.NOT_SHOWN: "these items prove neither; more of them may",
+    Outcome.UNTESTED: "not the mean of its items' values, or without a known direction",
+}
 
 
 def quality_table(quality: Mapping[str, float | None], higher_is_better: Mapping[str, bool]) -> Table:
@@ -39,37 +67,42 @@ def quality_table(quality: Mapping[str, float | None], higher_is_better: Mapping
     return table(headings, rows)
 
 
-def comparison_report(comparison: Comparison) -> RenderableType:
-    """A whole comparison: who, coverage, warnings, scores, items, runtime."""
-    parts: list[RenderableType] = [fields(_subjects(comparison))]
-    parts.extend(Text(f"warning: {compact(warning)}", style="yellow") for warning in comparison.warnings)
-    parts += [_scores(comparison), _items(comparison)]
-    parts += [Text("McNemar's test is exact and two-sided, over lost and gained.", style="dim")]
-    parts += [_weak_rules(comparison), Text("")]
-    parts.append(runtime_comparison(comparison))
-    return Group(*parts)
+def outcome(line: QualityComparison) -> Outcome:
+    """What is proven of a metric."""
+    test = line.margin_test
+    if test is None or line.higher_is_better is None:
+        return Outcome.UNTESTED
+    if test.inferior:
+        return Outcome.WORSE
+    if not test.non_inferior:
+        return Outcome.NOT_SHOWN
+    if _on_better_side(line.interval_95, higher_is_better=line.higher_is_better):
+        return Outcome.BETTER
+    return Outcome.EQUIVALENT if test.equivalent else Outcome.NOT_WORSE
 
 
-def flipped_items(items: list[ComparisonItem], *, metric: str, heading: str) -> RenderableType:
-    """Items with both answers beside each other."""
-    if not items:
-        return Text(f"{heading}: none")
-    rows = [
-        (
-            one_line(last_line(item.prompt), width=70),
-            one_line(item.target or "", width=30),
-            one_line(_answer(item.baseline, metric), width=40),
-            one_line(_answer(item.candidate, metric), width=40),
-        )
-        for item in items
-    ]
-    headings = (Heading("prompt (its last line)"), Heading("expected"), Heading("A"), Heading("B"))
-    return table(headings, rows, title=heading)
+def quality_comparison(report: CandidateReport) -> RenderableType:
+    """The quality metrics of two runs: scores, what is proven, items, and the runs' own numbers."""
+    lines = report.quality
+    if not lines:
+        return Text("no metric has a value on both sides")
+    return Group(
+        _scores(lines),
+        _legend({outcome(line) for line in lines}),
+        _tests(lines),
+        _items(lines),
+        Text(
+            "McNemar's test is exact and two-sided, over lost and gained; Holm: over all metrics here.", "dim"
+        ),
+        _own_numbers(lines),
+        _weak_rule(lines),
+    )
 
 
-def main_metric(comparison: Comparison) -> QualityComparison | None:
-    """The metric whose items are shown where none was named: the first with flips."""
-    return next((line for line in comparison.quality if line.flips is not None), None)
+def main_metric(lines: Sequence[QualityComparison]) -> QualityComparison | None:
+    """The metric that is told first: the run's own first one that was tested, else the first."""
+    tested = (line for line in lines if outcome(line) is not Outcome.UNTESTED)
+    return next(tested, lines[0] if lines else None)
 
 
 def _is_stderr(key: str) -> bool:
@@ -89,72 +122,83 @@ def _direction(higher_is_better: Mapping[str, bool], key: str) -> str:
     return ""
 
 
-def _subjects(comparison: Comparison) -> list[tuple[str, str]]:
-    coverage = comparison.coverage
-    share = "" if coverage.fraction is None else f" ({100 * coverage.fraction:.1f} % of the larger run)"
-    rest = f"; only in A: {coverage.baseline_only}, only in B: {coverage.candidate_only}"
-    return [
-        ("A, baseline", _subject(comparison.baseline)),
-        ("B, candidate", _subject(comparison.candidate)),
-        ("paired items", f"{coverage.paired}{share}{rest}"),
-    ]
+def _on_better_side(interval: Interval | None, *, higher_is_better: bool) -> bool:
+    if interval is None:
+        return False
+    low, high = interval
+    return low > 0 if higher_is_better else high < 0
 
 
-def _subject(run: Mapping[str, object]) -> str:
-    artifact = run.get("artifact")
-    name = artifact.get("name") if isinstance(artifact, Mapping) else run.get("artifact_name")
-    remark = "  (not as published)" if run.get("canonical") is False else ""
-    return f"{name or '?'}  {run.get('run_name') or ''}  {run.get('run_id', '')}{remark}"
-
-
-def _scores(comparison: Comparison) -> Table:
+def _scores(lines: Sequence[QualityComparison]) -> Measures:
     rows = []
-    for line in comparison.quality:
-        style = _verdict(line)
-        error = "" if line.stderr is None else f" ± {line.stderr:.4f}"
+    for line in lines:
+        found = outcome(line)
         rows.append(
             (
                 line.metric,
                 score(line.baseline),
                 score(line.candidate),
-                Text(f"{signed(line.difference)}{error}", style=style),
-                Text(_interval(line.confidence_interval), style=style),
+                signed(line.difference),
+                span(line.interval_95),
+                Text(found.value, style=OUTCOME_STYLES[found]),
             )
         )
     headings = (
-        Heading("quality metric"),
-        Heading("A", number=True),
-        Heading("B", number=True),
-        Heading("B - A ± stderr", number=True),
+        Heading("paired items"),
+        Heading("base", number=True),
+        Heading("candidate", number=True),
+        Heading("difference", number=True),
         Heading("95 % interval", number=True),
+        Heading("result"),
     )
-    return table(headings, rows)
+    return Measures(headings, rows)
 
 
-def _interval(bounds: list[float | None] | None) -> str:
-    return f"{signed(bounds[0])} .. {signed(bounds[1])}" if bounds else MISSING
+def _legend(outcomes: set[Outcome]) -> Text:
+    return Text("\n".join(f"{name.value}: {_MEANINGS[name]}" for name in Outcome if name in outcomes), "dim")
 
 
-def _verdict(line: QualityComparison) -> str:
-    """Colour only what the interval of the paired difference shows."""
-    if line.confidence_interval is None or line.higher_is_better is None:
-        return ""
-    low, high = line.confidence_interval
-    if low is None or high is None or low <= 0 <= high:
-        return ""
-    return "green" if (low > 0) is line.higher_is_better else "red"
-
-
-def _items(comparison: Comparison) -> Table:
+def _tests(lines: Sequence[QualityComparison]) -> Measures:
     rows = []
-    for line in comparison.quality:
+    for line in lines:
+        test = line.margin_test
+        rows.append(
+            (
+                line.metric,
+                MISSING if test is None else _margin(test.margin, test.relative_margin),
+                span(line.interval_90),
+                probability(None if test is None else test.non_inferiority_p),
+                probability(None if test is None else test.equivalence_p),
+                MISSING
+                if line.minimal_detectable_difference is None
+                else f"{line.minimal_detectable_difference:.4f}",
+            )
+        )
+    headings = (
+        Heading("test at the margin"),
+        Heading("margin", number=True),
+        Heading("90 % interval", number=True),
+        Heading("p not worse", number=True),
+        Heading("p equal", number=True),
+        Heading("loss shown from", number=True),
+    )
+    return Measures(headings, rows)
+
+
+def _margin(margin: float, relative: float | None) -> str:
+    return f"{margin:g}" if relative is None else f"{margin:.4f} ({share(relative)} of base)"
+
+
+def _items(lines: Sequence[QualityComparison]) -> Measures:
+    rows = []
+    for line in lines:
         flips = line.flips
         counts = (
             (MISSING,) * 4
             if flips is None
             else tuple(str(n) for n in (flips.lost, flips.gained, flips.both_right, flips.both_wrong))
         )
-        rows.append((line.metric, str(line.n), *counts, probability(line.mcnemar_p)))
+        rows.append((line.metric, _n(line), *counts, share(line.changed_rate), _p_values(line)))
     headings = (
         Heading("items"),
         Heading("n", number=True),
@@ -162,29 +206,46 @@ def _items(comparison: Comparison) -> Table:
         Heading("gained", number=True),
         Heading("both right", number=True),
         Heading("both wrong", number=True),
-        Heading("McNemar p", number=True),
+        Heading("changed", number=True),
+        Heading("McNemar p (Holm)", number=True),
     )
-    return table(headings, rows)
+    return Measures(headings, rows)
 
 
-def _weak_rules(comparison: Comparison) -> Text:
-    """What the rule "difference within stderr" says, with the words that call it weak."""
-    verdicts: dict[str, list[str]] = {"within": [], "beyond": []}
-    label = ""
-    for line in comparison.quality:
-        rule = line.weak_rule or {}
-        if rule.get("within_stderr") is not None:
-            label = str(rule.get("label", "weak rule: difference within stderr"))
-            verdicts["within" if rule["within_stderr"] else "beyond"].append(line.metric)
-    lines = [f"  {verdict}: {', '.join(metrics)}" for verdict, metrics in verdicts.items() if metrics]
-    return Text(clean("\n".join((label, *lines))), style="dim")
+def _n(line: QualityComparison) -> str:
+    return str(line.n) if line.clusters is None else f"{line.n} in {line.clusters} clusters"
 
 
-def _answer(side: Mapping[str, object], metric: str) -> object:
-    """What the metric's filter read in the response, or the response."""
-    filtered = side.get("filtered")
-    if isinstance(filtered, Mapping):
-        filtered = filtered.get(metric.partition(",")[2], filtered)
-    if isinstance(filtered, list) and len(filtered) == 1:
-        filtered = filtered[0]
-    return side.get("response") if filtered in (None, {}, []) else filtered
+def _p_values(line: QualityComparison) -> str:
+    if line.mcnemar_p is None:
+        return MISSING
+    return f"{probability(line.mcnemar_p)} ({probability(line.mcnemar_p_holm)})"
+
+
+def _own_numbers(lines: Iterable[QualityComparison]) -> Measures:
+    rows = [
+        (
+            line.metric,
+            _with_error(line.baseline_run, line.baseline_run_stderr),
+            _with_error(line.candidate_run, line.candidate_run_stderr),
+            {True: "within", False: "beyond", None: MISSING}[line.weak_rule.within_stderr],
+        )
+        for line in lines
+    ]
+    headings = (
+        Heading("the runs' own numbers"),
+        Heading("base ± stderr", number=True),
+        Heading("candidate ± stderr", number=True),
+        Heading("weak rule"),
+    )
+    return Measures(headings, rows)
+
+
+def _with_error(value: float | None, error: float | None) -> str:
+    return score(value) if error is None else f"{score(value)} ± {error:.4f}"
+
+
+def _weak_rule(lines: Iterable[QualityComparison]) -> Text:
+    """The words that call the rule weak, once."""
+    labels = dict.fromkeys(line.weak_rule.label for line in lines if line.weak_rule.within_stderr is not None)
+    return Text(clean("\n".join(labels)), style="dim")

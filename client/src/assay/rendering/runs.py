@@ -7,7 +7,17 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from assay.models import Plan, Run, Sample, ScoredSample, ScoredView
+from assay.models import (
+    EarlyStopPlan,
+    Plan,
+    PlannedPower,
+    Run,
+    Sample,
+    ScoredSample,
+    ScoredView,
+    StoppedEarly,
+)
+from assay.rendering.planning import planned_power
 from assay.rendering.quality import quality_table
 from assay.rendering.text import (
     MISSING,
@@ -54,8 +64,8 @@ def run_table(runs: Iterable[Run]) -> Table:
     return table(headings, rows)
 
 
-def plan_card(plan: Plan) -> RenderableType:
-    """A plan: what decides the numbers."""
+def plan_card(plan: Plan, *, power: PlannedPower | None = None) -> RenderableType:
+    """A plan: what decides the numbers, and what they can show."""
     task, rows = plan.task, plan.dataset
     lines: list[tuple[str, str | Text]] = [
         ("artifact", f"{plan.artifact.get('name')} on {plan.artifact.get('backend')}"),
@@ -72,6 +82,13 @@ def plan_card(plan: Plan) -> RenderableType:
     if task.get("generation_kwargs"):
         lines.append(("generation", compact(task["generation_kwargs"])))
     lines.append(("options", compact(_given(plan.options))))
+    if plan.early_stop is not None:
+        lines.append(("early stop", _early_stop(plan.early_stop)))
+    shown = power or plan.power
+    if shown is not None:
+        lines.append(("power", planned_power(shown)))
+        if shown.note:
+            lines.append(("", shown.note))
     lines.append(("plan hash", plan.plan_hash))
     for member in plan.members or ():
         where = f"{_named(member.get('dataset'))}, {member.get('samples')} samples"
@@ -116,9 +133,27 @@ def run_card(run: Run) -> RenderableType:
         ("started", moment(run.started_at)),
         ("finished", moment(run.finished_at)),
     ]
+    if run.stopped_early is not None:
+        lines.append(("stopped early", _stopped_early(run.stopped_early)))
     if run.error is not None:
         lines.append(("error", Text(f"{run.error.code}: {run.error.message}", style="red")))
-    return Group(fields(lines), Text(""), plan_card(run.plan))
+    return Group(fields(lines), Text(""), plan_card(run.plan, power=run.power))
+
+
+def _stopped_early(stopped: StoppedEarly) -> str:
+    words = {
+        "proven": "proven not to be worse by the margin",
+        "hopeless": "proving that it is not worse by the margin has become hopeless",
+    }
+    return f"after {stopped.samples} samples, at look {stopped.look + 1}: {words.get(stopped.outcome, '')}"
+
+
+def _early_stop(part: EarlyStopPlan) -> str:
+    looks = ", ".join(str(look) for look in part.looks)
+    return (
+        f"judged against {part.baseline_run_id} under {part.metric}, margin {part.margin:g}, "
+        f"after {looks} documents"
+    )
 
 
 def sample_table(samples: Iterable[Sample]) -> Table:

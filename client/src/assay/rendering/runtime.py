@@ -1,12 +1,13 @@
 """Runtime metrics as text, for one run and for two."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from assay.models import Comparison, RunMetrics
+from assay.models import RunMetrics, RuntimeComparison
+from assay.rendering.measures import Measures
 from assay.rendering.text import MISSING, Heading, clean, fields, seconds, table
 
 LABELS = {
@@ -14,12 +15,17 @@ LABELS = {
     "ttftP99": "first token after",
     "itlP50": "between tokens",
     "itlP99": "between tokens",
+    "latencyP50": "whole answer after",
+    "latencyP99": "whole answer after",
     "tps": "output tokens",
     "requestsPerSecond": "requests",
     "power": "mean power",
     "tokensPerWatt": "output tokens",
+    "joulesPerToken": "energy",
+    "joulesPerCorrectAnswer": "energy",
 }
-_SECONDS = frozenset({"ttftP50", "ttftP99", "itlP50", "itlP99"})
+_SECONDS = frozenset({"ttftP50", "ttftP99", "itlP50", "itlP99", "latencyP50", "latencyP99"})
+_JOULES = frozenset({"joulesPerToken", "joulesPerCorrectAnswer"})
 _PERCENTILES = {
     "ttftP50": ("ttft", "p50"),
     "ttftP99": ("ttft", "p99"),
@@ -38,6 +44,8 @@ def amount(metric: str, value: float) -> str:
         return f"{value:.1f} W"
     if metric == "tokensPerWatt":
         return f"{value:.3f} /J"
+    if metric in _JOULES:
+        return f"{value:.3f} J"
     return f"{value:.1f} /s"
 
 
@@ -61,32 +69,54 @@ def runtime_table(metrics: RunMetrics) -> RenderableType:
     return Group(table(headings, rows), notes.text(), fields(_context(details)))
 
 
-def runtime_comparison(comparison: Comparison) -> RenderableType:
-    """The runtime metrics of two runs side by side, with B / A."""
+def runtime_comparison(lines: Sequence[RuntimeComparison]) -> RenderableType:
+    """The runtime metrics of two runs side by side, with candidate / base."""
     notes = _Notes()
     rows = []
-    for line in comparison.runtime:
-        ratio = MISSING if line.ratio is None else f"{line.ratio:.2f}x"
+    for line in lines:
         notes.add(line.metric, _of_both(line.note))
+        if line.at_least:
+            few = f"at least; fewer than {_OBSERVATIONS_FOR_P99} observations do not bound a p99 from above"
+            notes.add(line.metric, few)
         rows.append(
             (
                 line.metric,
                 LABELS.get(line.metric, ""),
                 _amount_or_absence(line.metric, line.baseline, line.note),
                 _amount_or_absence(line.metric, line.candidate, line.note),
-                ratio,
+                MISSING if line.ratio is None else f"{line.ratio:.2f}x",
+                ratio_span(line),
+                _shown_direction(line),
             )
         )
     headings = (
         Heading("runtime metric"),
-        Heading("of"),
-        Heading("A", number=True),
-        Heading("B", number=True),
-        Heading("B / A", number=True),
+        Heading("meaning"),
+        Heading("base", number=True),
+        Heading("candidate", number=True),
+        Heading("ratio", number=True),
+        Heading("95 % interval", number=True),
+        Heading("result"),
     )
-    # Without a colour: nothing says which ratios mean something.
-    caveat = Text("Ratios of one pass each; how much they vary from pass to pass is not known.", style="dim")
-    return Group(table(headings, rows), notes.text(), caveat)
+    methods = dict.fromkeys(line.interval_method for line in lines if line.ratio_interval_95 is not None)
+    caveat = f"Intervals of one pass each ({'; '.join(methods)})" if methods else "Ratios of one pass each"
+    caveat += "; how much they vary from pass to pass is not known."
+    return Group(Measures(headings, rows), notes.text(), Text(clean(caveat), style="dim"))
+
+
+def ratio_span(line: RuntimeComparison) -> str:
+    """The 95 % interval of candidate / base."""
+    interval = line.ratio_interval_95
+    return MISSING if interval is None else f"{interval[0]:.2f} .. {interval[1]:.2f}"
+
+
+def _shown_direction(line: RuntimeComparison) -> Text:
+    """Better or worse only where the whole interval says so."""
+    interval = line.ratio_interval_95
+    if interval is None or line.higher_is_better is None or interval[0] <= 1 <= interval[1]:
+        return Text(MISSING, style="dim")
+    better = (interval[0] > 1) is line.higher_is_better
+    return Text("better" if better else "worse", style="green" if better else "red")
 
 
 def _of_both(note: str | None) -> str | None:

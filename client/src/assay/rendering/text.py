@@ -103,6 +103,16 @@ def signed(value: float | None) -> str:
     return MISSING if value is None else f"{value:+.4f}"
 
 
+def span(interval: tuple[float, float] | None) -> str:
+    """An interval of differences."""
+    return MISSING if interval is None else f"{signed(interval[0])} .. {signed(interval[1])}"
+
+
+def share(value: float | None) -> str:
+    """A rate between 0 and 1 in per cent."""
+    return MISSING if value is None else f"{100 * value:.1f} %"
+
+
 def seconds(value: float | None) -> str:
     """A time in the unit that suits it."""
     if value is None:

@@ -2,14 +2,16 @@
 
 import uuid
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 from assay.models import Plan, Run, RunMetrics, Sample, ScoredSample
 from assay.resources.artifacts import Artifacts
 from assay.resources.datasets import Datasets
 from assay.resources.methods import Methods
-from assay.resources.named import NamedResources
-from assay.transport import Transport
+from assay.resources.named import NamedResources, is_id
+from assay.transport import OnBytes, Transport
+
+SCORING_PREFIX = "scr"
 
 
 class Runs(NamedResources[Run]):
@@ -48,14 +50,20 @@ class Runs(NamedResources[Run]):
         ``member_datasets``. ``column_mapping`` goes from a column that the method reads to the dataset's
         column. ``options`` are those of the API: limit, batch_size, concurrency, num_fewshot,
         generation_kwargs, system_instruction, apply_chat_template, fewshot_as_multiturn, seeds, repeats,
-        bootstrap_iterations, reuse_responses, on_failure, max_retries, serving.
+        bootstrap_iterations, reuse_responses, on_failure, max_retries, serving, early_stop (whose
+        baseline_run_id may be a name).
         """
+        chosen = dict(options or {})
+        if chosen.get("early_stop"):
+            early_stop = dict(chosen["early_stop"])
+            early_stop["baseline_run_id"] = self.view_id(early_stop["baseline_run_id"])
+            chosen["early_stop"] = early_stop
         body: dict[str, Any] = {
             "artifact_id": self._artifacts.get(artifact).id,
             **self._datasets.ids(dataset_id=dataset, fewshot_dataset_id=fewshot_dataset),
             "method_id": self._methods.get(method).id,
             "column_mapping": dict(column_mapping or {}),
-            "options": dict(options or {}),
+            "options": chosen,
         }
         body |= self._datasets.member_ids(
             member_datasets=member_datasets, member_fewshot_datasets=member_fewshot_datasets
@@ -63,6 +71,12 @@ class Runs(NamedResources[Run]):
         optional = {"name": name, "method_version": method_version}
         body.update({key: value for key, value in optional.items() if value is not None})
         return body
+
+    def view_id(self, reference: str) -> str:
+        """The id of a run by its id or name; the id of a scored view of a run is taken as it is."""
+        if is_id(reference, prefix=self.prefix) or is_id(reference, prefix=SCORING_PREFIX):
+            return reference
+        return self.get(reference).id
 
     def plan(self, **request: Any) -> Plan:
         """What a run would be, after all checks; takes what ``request`` takes and starts nothing."""
@@ -115,3 +129,25 @@ class Runs(NamedResources[Run]):
         return self._transport.pages(
             f"/v1/metrics/runs/{run_id}/samples", ScoredSample, query=query, limit=limit
         )
+
+    def export(
+        self,
+        run_id: str,
+        file: BinaryIO,
+        *,
+        export: str = "samples.csv",
+        task: str | None = None,
+        on_bytes: OnBytes | None = None,
+    ) -> None:
+        """Write scores and samples of a finished run to ``file``, in a form that other tools read.
+
+        Args:
+            run_id: the run.
+            file: where to.
+            export: ``samples.csv`` or ``samples.parquet``; or in lm-eval's own form ``lm-eval/results.json``,
+                ``lm-eval/samples.jsonl``, or ``lm-eval.zip`` with all its files.
+            task: of a group: the member whose samples are meant.
+            on_bytes: hears how many bytes arrived since it was called last.
+        """
+        path = f"/v1/metrics/runs/{run_id}/{export}"
+        self._transport.download(path, file=file, query={"task": task}, on_bytes=on_bytes)
