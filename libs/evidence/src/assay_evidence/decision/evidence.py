@@ -14,6 +14,9 @@ PLAN_DIFFERENCES_SHOWN = 5
 RUNTIME_SUBJECTS = frozenset({"runtime", "energy", "workload"})
 """Subjects of findings that bear on runtime rules only."""
 
+NOISE_SUBJECT = "noise"
+"""Subject of findings that bear on the noise floor only."""
+
 
 def invalidity(report: CandidateReport, policy: PolicySpec) -> list[Reason]:
     """Why nothing may be concluded; empty where the evidence may be judged.
@@ -24,6 +27,7 @@ def invalidity(report: CandidateReport, policy: PolicySpec) -> list[Reason]:
     reasons = [_from_finding(finding) for finding in report.findings if finding.severity is Severity.INVALID]
     reasons += _coverage(report.coverage, policy)
     reasons += _plans(report.plan_differences, policy)
+    reasons += _failures(report.coverage, policy)
     if not report.valid and not reasons:
         reasons.append(
             _blocks("invalid-comparison", "the comparison is marked invalid; compare the runs again")
@@ -33,30 +37,23 @@ def invalidity(report: CandidateReport, policy: PolicySpec) -> list[Reason]:
 
 def restrictions(report: CandidateReport, policy: PolicySpec) -> list[Reason]:
     """What holds an ACCEPT back though the evidence is valid, and is about no single rule."""
+    judged_apart = {*RUNTIME_SUBJECTS, NOISE_SUBJECT}
     return [
-        *_failures(report.coverage, policy),
-        *(
-            _from_finding(finding)
-            for finding in report.findings
-            if finding.severity is Severity.NOT_COMPARABLE
-            and finding.subject not in RUNTIME_SUBJECTS
-            and not is_about_metric(finding)
-        ),
+        _from_finding(finding)
+        for finding in report.findings
+        if finding.severity is Severity.NOT_COMPARABLE
+        and finding.subject not in judged_apart
+        and not _is_about_metric(finding)
     ]
 
 
 def remarks(report: CandidateReport) -> list[Reason]:
     """What a reader of the verdict must know beside it."""
     noted = [
-        Reason(
-            code=finding.code,
-            effect="noted",
-            message=finding.message,
-            metric=finding.subject,
-            details=finding.details,
-        )
+        _from_finding(finding).model_copy(update={"effect": "noted"})
         for finding in report.findings
         if finding.severity is Severity.WARNING
+        or (finding.severity is Severity.NOT_COMPARABLE and finding.subject == NOISE_SUBJECT)
     ]
     if report.candidate.early_stop:
         noted.append(
@@ -70,11 +67,6 @@ def remarks(report: CandidateReport) -> list[Reason]:
             )
         )
     return noted
-
-
-def is_about_metric(finding: Finding) -> bool:
-    """Whether the subject is a quality metric (``<task>.<metric>,<filter>``)."""
-    return finding.subject is not None and "," in finding.subject
 
 
 def _coverage(coverage: Coverage, policy: PolicySpec) -> Iterator[Reason]:
@@ -109,7 +101,7 @@ def _plans(differences: list[PlanDifference], policy: PolicySpec) -> Iterator[Re
             else ""
         )
         yield Reason(
-            code="plans-differ",
+            code="plan-differs",
             effect="blocks",
             message=(
                 f"the effective plans differ in {shown}{more}; run both with the same settings, or name what "
@@ -133,7 +125,7 @@ def _failures(coverage: Coverage, policy: PolicySpec) -> Iterator[Reason]:
         share = failed / total if total else math.inf
         if share > policy.max_failed_share:
             yield Reason(
-                code=f"too-many-failed-{side}",
+                code=f"failed-samples-{side}",
                 effect="blocks",
                 message=(
                     f"{failed} of {total} samples of the {side} have no response ({percent(share)}), the "
@@ -143,12 +135,17 @@ def _failures(coverage: Coverage, policy: PolicySpec) -> Iterator[Reason]:
             )
 
 
+def _is_about_metric(finding: Finding) -> bool:
+    """Whether the subject is a quality metric (``<task>.<metric>,<filter>``)."""
+    return finding.subject is not None and "," in finding.subject
+
+
 def _from_finding(finding: Finding) -> Reason:
     return Reason(
         code=finding.code,
         effect="blocks",
         message=finding.message,
-        metric=finding.subject if is_about_metric(finding) else None,
+        metric=finding.subject if _is_about_metric(finding) else None,
         details=finding.details,
     )
 

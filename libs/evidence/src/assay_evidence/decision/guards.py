@@ -3,12 +3,10 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from statistics import NormalDist
 
 from assay_evidence.decision.wording import amount, percent
 from assay_evidence.policy import PolicySpec, QualityRule
 from assay_evidence.report import CandidateReport, MarginTest, QualityComparison, Severity
-from assay_evidence.statistics.paired import rate_upper_bound
 from assay_evidence.statistics.power import zero_flips_needed
 
 
@@ -33,12 +31,11 @@ def holds(
 ) -> list[Hold]:
     """What speaks against trusting ``quality``, apart from the outcome of its test."""
     found = list(_untestable(quality, rule, policy))
-    found += _reported(quality, report)
-    if not any(hold.is_untestable for hold in found):
+    if not found:
         assert quality.margin_test is not None  # else it were untestable
         found += _too_few(quality, report=report, policy=policy)
-        found += _no_room(quality, quality.margin_test, policy)
         found += _no_change(quality, quality.margin_test)
+    found += _reported(quality, report)
     return list({hold.code: hold for hold in reversed(found)}.values())[::-1]
 
 
@@ -83,11 +80,22 @@ def _is_asked_for(
 
 
 def _reported(quality: QualityComparison, report: CandidateReport) -> Iterator[Hold]:
-    """What the comparison says against this metric."""
-    about = [finding for finding in report.findings if finding.subject == quality.metric]
+    """What the comparison says against this metric: floor, ceiling, values that are no numbers.
+
+    Every guard of a metric holds it, also one that is only a warning to the reader of a comparison.
+    """
+    about = [
+        finding
+        for finding in report.findings
+        if finding.subject == quality.metric and finding.severity is not Severity.WARNING
+    ]
     for finding in (*quality.guards, *about):
-        if finding.severity in (Severity.INVALID, Severity.NOT_COMPARABLE):
-            yield Hold(finding.code, finding.message, is_untestable=finding.severity is Severity.INVALID)
+        if finding.severity is not Severity.INFO:
+            yield Hold(
+                finding.code,
+                finding.message.removeprefix(f"{quality.metric}: "),
+                is_untestable=finding.severity is Severity.INVALID,
+            )
 
 
 def _too_few(quality: QualityComparison, *, report: CandidateReport, policy: PolicySpec) -> Iterator[Hold]:
@@ -107,40 +115,9 @@ def _too_few(quality: QualityComparison, *, report: CandidateReport, policy: Pol
         )
 
 
-def _no_room(quality: QualityComparison, test: MarginTest, policy: PolicySpec) -> Iterator[Hold]:
-    """Floor: a candidate that guesses would pass. Ceiling: the baseline leaves no room to see a loss."""
-    if quality.kind == "binary":
-        score = quality.baseline if quality.higher_is_better else 1 - quality.baseline
-        wrong = round((1 - score) * quality.n)
-        at_least = 1 - rate_upper_bound(wrong, quality.n)
-        chance = quality.chance if quality.higher_is_better else None
-        chance = 0.0 if chance is None else chance
-        if score >= policy.ceiling:
-            yield Hold(
-                "ceiling-effect",
-                f"is at its ceiling: the baseline scores {percent(score)}, at or above the policy's "
-                f"{percent(policy.ceiling)}; use a harder task",
-            )
-    elif quality.chance is not None and quality.higher_is_better:
-        stderr = quality.baseline_run_stderr or 0.0
-        score, chance = quality.baseline, quality.chance
-        at_least = score - NormalDist().inv_cdf(0.95) * stderr
-    else:
-        return
-    if at_least - chance <= test.margin:
-        yield Hold(
-            "floor-effect",
-            f"is at its floor: the baseline scores {amount(quality, score)} (at least "
-            f"{amount(quality, at_least)}), a model that guesses {amount(quality, chance)}, and with "
-            f"{amount(quality, test.margin)} of margin guessing would pass; use a task that it can do",
-        )
-
-
 def _no_change(quality: QualityComparison, test: MarginTest) -> Iterator[Hold]:
     if quality.changed:
         return
-    if quality.kind == "continuous" and not quality.baseline_run_stderr:
-        yield Hold("constant-metric", "has the same value for every item, so a loss could not be seen")
     needed = zero_flips_needed(margin=test.margin, alpha=test.alpha)
     if quality.n < needed:
         upper = -math.expm1(math.log(test.alpha) / quality.n)

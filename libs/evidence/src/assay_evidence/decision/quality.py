@@ -75,7 +75,7 @@ def _assess(
         shown_p, is_shown = test.non_inferiority_p, test.non_inferior
     assert shown_p is not None
     assert test.non_inferiority_p is not None
-    if _is_proven_to_fail(quality, test, rule) and _failures_do_not_explain(quality, test, report, policy):
+    if _is_proven_to_fail(quality, test, rule):
         outcome = Outcome.FAILED
     elif held:
         outcome = Outcome.HELD
@@ -96,25 +96,6 @@ def _is_proven_to_fail(quality: QualityComparison, test: MarginTest, rule: Quali
         return False
     least_gain = interval[0] if quality.higher_is_better else -interval[1]
     return least_gain > test.margin
-
-
-def _failures_do_not_explain(
-    quality: QualityComparison, test: MarginTest, report: CandidateReport, policy: PolicySpec
-) -> bool:
-    """Whether a proven loss stands though more samples failed than the policy allows.
-
-    A failed sample counts as wrong, whatever failed. Had every failed sample of the candidate been right, the
-    loss would be smaller by their share: only what is left is the candidate's.
-    """
-    coverage = report.coverage
-    failed = _share(coverage.failed_in_candidate, coverage.candidate_total)
-    if max(failed, _share(coverage.failed_in_baseline, coverage.baseline_total)) <= policy.max_failed_share:
-        return True
-    interval = quality.interval_90 if test.alpha >= 0.05 else quality.interval_95
-    if quality.kind != "binary" or interval is None:
-        return False
-    least_loss = -interval[1] if quality.higher_is_better else interval[0]
-    return least_loss - failed > test.margin
 
 
 def _corrected(assessed: Sequence[_Assessment]) -> list[_Assessment]:
@@ -261,7 +242,3 @@ def _reason(
             "changed": quality.changed,
         },
     )
-
-
-def _share(count: int, total: int) -> float:
-    return count / total if total else 1.0
