@@ -5,7 +5,7 @@ group, where it counts for each. Where an item occurs several times, its occurre
 of their documents, as far as both runs have them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy
@@ -42,6 +42,13 @@ class Pairing:
 
     def __len__(self) -> int:
         return len(self.baseline)
+
+    def kept(self, keep: NDArray[numpy.bool_]) -> "Pairing":
+        """With some of the pairs only; what is left over stays as it is."""
+        if keep.all():
+            return self
+        pairs = {name: getattr(self, name)[keep] for name in ("baseline", "candidate", "item")}
+        return replace(self, **pairs)
 
     @property
     def repeated(self) -> int:
@@ -95,46 +102,35 @@ class _Side(NamedTuple):
     run: RunEvidence
     at: Positions
 
+    @classmethod
+    def whole(cls, run: RunEvidence) -> "_Side":
+        return cls(run, numpy.arange(len(run)))
 
-def pair_runs(
-    baseline: RunEvidence,
-    candidate: RunEvidence,
-    *,
-    usable_baseline: NDArray[numpy.bool_] | None = None,
-    usable_candidate: NDArray[numpy.bool_] | None = None,
-) -> Pairing:
-    """Pair the samples of two runs.
 
-    Args:
-        usable_baseline, usable_candidate: which samples may be paired, one flag each; all, if not given. The
-            others are in no field of the result.
-    """
-    first, second = _side(baseline, usable_baseline), _side(candidate, usable_candidate)
+def pair_runs(baseline: RunEvidence, candidate: RunEvidence) -> Pairing:
+    """Pair the samples of two runs."""
+    first, second = _Side.whole(baseline), _Side.whole(candidate)
     items = _numbered(first, second, ("doc_hash", "prompt_hash", "target_hash"))
     matched = _match(*items)
     in_order = numpy.argsort(matched.baseline)
     here, there = matched.baseline[in_order], matched.candidate[in_order]
-    left = _without(len(first.at), here), _without(len(second.at), there)
-    rest = _Side(baseline, first.at[left[0]]), _Side(candidate, second.at[left[1]])
+    left = _without(len(baseline), here), _without(len(candidate), there)
+    rest = _Side(baseline, left[0]), _Side(candidate, left[1])
     other_target = _match(*_numbered(*rest, ("doc_hash", "prompt_hash")))
     rest = (
-        _Side(baseline, rest[0].at[_without(len(rest[0].at), other_target.baseline)]),
-        _Side(candidate, rest[1].at[_without(len(rest[1].at), other_target.candidate)]),
+        _Side(baseline, left[0][_without(len(left[0]), other_target.baseline)]),
+        _Side(candidate, left[1][_without(len(left[1]), other_target.candidate)]),
     )
     other_prompt = _match(*_numbered(*rest, ("doc_hash",)))
     return Pairing(
-        baseline=first.at[here],
-        candidate=second.at[there],
-        baseline_only=first.at[left[0]],
-        candidate_only=second.at[left[1]],
+        baseline=here,
+        candidate=there,
+        baseline_only=left[0],
+        candidate_only=left[1],
         prompt_differs=len(other_prompt.baseline),
         target_differs=len(other_target.baseline),
         item=items[0][here],
     )
-
-
-def _side(run: RunEvidence, usable: NDArray[numpy.bool_] | None) -> _Side:
-    return _Side(run, numpy.arange(len(run)) if usable is None else numpy.flatnonzero(usable))
 
 
 def _without(n: int, taken: Positions) -> Positions:
