@@ -108,7 +108,7 @@ def workload_parity(
 
 
 def _work(run: RunEvidence, index: IntArray) -> _Work:
-    """Work of the items with these document indexes, each in one pair; errors and retries of the whole run."""
+    """Work of the items with these document indexes; errors and retries of the whole run."""
     requests = run.requests(_COLUMNS)
     errors, retries = _errors(requests), int(pyarrow.compute.sum(requests["retries"]).as_py() or 0)
     asked = len(requests)
@@ -145,7 +145,7 @@ def _work(run: RunEvidence, index: IntArray) -> _Work:
 
 def _errors(requests: pyarrow.Table) -> float:
     answered = requests["answered"].to_numpy()
-    return float(1 - answered.mean()) if len(answered) else 0.0
+    return int((~answered).sum()) / len(answered) if len(answered) else 0.0
 
 
 def _per_item(item: IntArray, tokens: FloatArray, *, n: int) -> FloatArray:

@@ -21,6 +21,7 @@ from assay_evidence.runtime.resampling import (
     observe,
     observe_gaps,
     quantile,
+    widening,
 )
 from assay_evidence.runtime.timeline import (
     MIN_BLOCKS,
@@ -188,10 +189,12 @@ class _BlockSums:
 
     Attributes:
         whole: (5,).
+        of_blocks: (blocks, 5).
         resampled: (resamples, 5).
     """
 
     whole: FloatArray
+    of_blocks: FloatArray
     resampled: FloatArray
 
     @classmethod
@@ -216,15 +219,19 @@ class _BlockSums:
         )
         window = timeline.window_s
         whole = numpy.array([window, *amounts.sum(axis=0), (watts or 0.0) * window])
-        return cls(whole=whole, resampled=weights.astype(numpy.float64) @ of_blocks)
+        return cls(whole=whole, of_blocks=of_blocks, resampled=weights.astype(numpy.float64) @ of_blocks)
 
     def rate(self, of: int, per: int, *, note: str) -> Measured:
         """``of`` divided by ``per``; not measured, with ``note``, where ``per`` is 0."""
         if not self.whole[per]:
             return Measured(None, note=note)
+        value = float(self.whole[of] / self.whole[per])
         with numpy.errstate(divide="ignore", invalid="ignore"):
             resampled = self.resampled[:, of] / self.resampled[:, per]
-        return Measured(float(self.whole[of] / self.whole[per]), resampled)
+        if value > 0:
+            wider = widening(self.of_blocks[:, of] - value * self.of_blocks[:, per])
+            resampled = value * (resampled / value) ** wider
+        return Measured(value, resampled)
 
 
 def _correct_share(timeline: RequestTimeline, correct: CorrectAnswers | None) -> FloatArray:

@@ -15,7 +15,7 @@ import pyarrow.compute
 from numpy.typing import NDArray
 
 NANOSECONDS = 1e9
-MAX_BLOCKS = 64
+MAX_BLOCKS = 20
 MIN_BLOCKS = 8
 MIN_REQUESTS = 8
 _SPREAD_AT_ONCE = 16_384

@@ -1,0 +1,166 @@
+"""How often the bootstrap intervals of runtime metrics hold the truth, by simulation.
+
+A simulated server slows down and speeds up as an Ornstein-Uhlenbeck process does (standard deviation 15 % of
+the latency, memory of so many mean latencies), each request and each gap varies by itself, and a client keeps
+so many requests in flight. The candidate is the same server with all times 10 % longer, simulated anew, so
+that the true ratio of every quantile is 1.1 and that of the throughput is 1 / 1.1.
+
+    python bench/runtime_intervals.py --simulations 1000
+"""
+
+import argparse
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy
+import pyarrow
+from numpy.typing import NDArray
+
+from assay_evidence.runtime.measure import measure
+from assay_evidence.runtime.resampling import interval
+
+TRUE_RATIO = 1.1
+METRICS = {
+    "ttftP50": 1.1,
+    "ttftP99": 1.1,
+    "itlP50": 1.1,
+    "latencyP50": 1.1,
+    "latencyP99": 1.1,
+    "tps": 1 / 1.1,
+}
+GAP_US = 10_000.0
+FIRST_US = 60_000.0
+TOKENS = 16
+SLOWNESS = 0.15
+_STEPS_PER_LATENCY = 8
+
+FloatArray = NDArray[numpy.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row: requests of a run, requests in flight, and the server's memory in mean latencies."""
+
+    requests: int
+    in_flight: int
+    memory: float
+
+
+SETTINGS = [
+    Setting(requests, in_flight, memory)
+    for requests, in_flight in ((100, 1), (100, 4), (300, 8), (1319, 8), (1319, 64), (5000, 64))
+    for memory in (0.0, 2.0, 10.0)
+]
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--simulations", type=int, default=1000)
+    parser.add_argument("--resamples", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    print("coverage of nominal 95 % intervals of candidate / baseline, %; - : no interval is given")
+    print(
+        f"{'requests':>8} {'in flight':>9} {'memory':>6} {'blocks':>6} "
+        + " ".join(f"{m:>10}" for m in METRICS)
+    )
+    for number, setting in enumerate(SETTINGS):
+        blocks, covered = coverage(
+            setting,
+            simulations=options.simulations,
+            resamples=options.resamples,
+            seed=[options.seed, number],
+        )
+        cells = " ".join(
+            f"{'-' if share is None else f'{100 * share:.1f}':>10}" for share in covered.values()
+        )
+        print(
+            f"{setting.requests:8} {setting.in_flight:9} {setting.memory:6.0f} {blocks:6} {cells}", flush=True
+        )
+
+
+def coverage(
+    setting: Setting, *, simulations: int, resamples: int, seed: list[int]
+) -> tuple[int, dict[str, float | None]]:
+    """Number of time blocks, and by metric the share of intervals that hold the true ratio."""
+    held: dict[str, list[bool]] = {name: [] for name in METRICS}
+    blocks = 0
+    for number in range(simulations):
+        random = numpy.random.default_rng([*seed, number])
+        baseline, candidate = (
+            measure(
+                simulate(setting, factor=factor, random=random),
+                {},
+                correct=None,
+                resamples=resamples,
+                seed=number,
+                side=side,
+            )
+            for side, factor in enumerate((1.0, TRUE_RATIO))
+        )
+        blocks = min(baseline.blocks, candidate.blocks)
+        for name, truth in METRICS.items():
+            first, second = baseline.metrics[name].resampled, candidate.metrics[name].resampled
+            if first is None or second is None:
+                continue
+            found = interval(second / first, blocks=blocks, confidence=0.95)
+            if found is not None:
+                held[name].append(found[0] <= truth <= found[1])
+    return blocks, {name: sum(hits) / len(hits) if hits else None for name, hits in held.items()}
+
+
+def simulate(setting: Setting, *, factor: float, random: numpy.random.Generator) -> pyarrow.Table:
+    """The requests of one run, as ``measure`` reads them."""
+    n = setting.requests
+    first = FIRST_US * random.lognormal(0.0, 0.3, n)
+    gaps = random.gamma(4.0, GAP_US / 4.0, (n, TOKENS - 1))
+    offsets = numpy.concatenate([first[:, None], gaps], axis=1).cumsum(axis=1)
+    mean_us = FIRST_US + GAP_US * (TOKENS - 1)
+    slowness = _slowness(setting.memory, random)
+    sent, lasts = numpy.empty(n), numpy.empty(n)
+    # A little apart at the beginning, as a client's connections are.
+    free = [(float(lane * mean_us / setting.in_flight / 10), lane) for lane in range(setting.in_flight)]
+    track: list[float] = []
+    for number in range(n):
+        now, lane = free[0]
+        step = int(now / mean_us * _STEPS_PER_LATENCY)
+        while len(track) <= step:
+            track.append(next(slowness))
+        sent[number], lasts[number] = now, track[step]
+        heapq.heapreplace(free, (now + offsets[number, -1] * track[step], lane))
+    offsets_us = (offsets * lasts[:, None] * factor).round().astype(numpy.uint32)
+    sent_ns = (sent * factor).round().astype(numpy.int64) * 1000
+    lists = pyarrow.ListArray.from_arrays(
+        pyarrow.array(numpy.arange(n + 1, dtype=numpy.int32) * TOKENS), pyarrow.array(offsets_us.ravel())
+    )
+    return pyarrow.table(
+        {
+            "index": numpy.arange(n),
+            "kind": ["generate"] * n,
+            "instance": ["instance"] * n,
+            "answered": numpy.ones(n, dtype=bool),
+            "completion_tokens": numpy.full(n, TOKENS, dtype=numpy.int32),
+            "sent_ns": sent_ns,
+            "first_token_ns": sent_ns + offsets_us[:, 0].astype(numpy.int64) * 1000,
+            "done_ns": sent_ns + offsets_us[:, -1].astype(numpy.int64) * 1000,
+            "exact_token_times": numpy.ones(n, dtype=bool),
+            "token_offsets_us": lists,
+        }
+    )
+
+
+def _slowness(memory: float, random: numpy.random.Generator) -> Iterator[float]:
+    """Factors on the latency, ``_STEPS_PER_LATENCY`` for each mean latency; 1 where there is no memory."""
+    keep = numpy.exp(-1 / (memory * _STEPS_PER_LATENCY)) if memory else 0.0
+    level = random.standard_normal()
+    while True:
+        yield float(numpy.exp(SLOWNESS * level)) if memory else 1.0
+        level = keep * level + numpy.sqrt(1 - keep**2) * random.standard_normal()
+
+
+if __name__ == "__main__":
+    main()
