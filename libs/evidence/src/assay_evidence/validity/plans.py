@@ -76,7 +76,7 @@ NAMED = 5
 def plan_differences(
     baseline: JsonValue, candidate: JsonValue, *, allowed: Sequence[str] = ()
 ) -> list[PlanDifference]:
-    """Where two effective plans differ, in the order of the baseline's.
+    """Where two effective plans differ, by path: equal JSON gives equal reports, however it is ordered.
 
     Args:
         allowed: further paths that may differ, with ``*`` for any text.
@@ -156,7 +156,7 @@ def _differing(first: JsonValue, second: JsonValue, path: str) -> Iterator[tuple
     if first == second and type(first) is type(second):
         return
     if isinstance(first, dict) and isinstance(second, dict):
-        for name in dict.fromkeys([*first, *second]):
+        for name in sorted({*first, *second}):
             yield from _differing(first.get(name), second.get(name), f"{path}.{name}" if path else name)
     elif _is_rows(first) and _is_rows(second) and len(first) == len(second):  # type: ignore[arg-type]
         for place, (one, other) in enumerate(zip(first, second, strict=True)):  # type: ignore[arg-type]
