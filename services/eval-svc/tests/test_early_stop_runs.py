@@ -167,6 +167,45 @@ async def test_few_rows_cannot_stop_early(service: Any) -> None:
     assert [fault["field"] for fault in answer.json()["errors"]] == ["options.limit"]
 
 
+async def test_a_group_is_watched_by_a_metric_of_all_its_tasks(service: Any) -> None:
+    tasks = ["wmdp_bio", "wmdp_chem", "wmdp_cyber"]
+    for name in tasks:
+        questions = [f"Which of these is number {number} of {name}?" for number in range(40)]
+        choices = [[f"{name} {number}", "a", "b", "c"] for number in range(40)]
+        columns = {"question": questions, "choices": choices, "answer": [0] * 40}
+        service.peers.add_dataset(name, columns)
+    service.peers.add_method("group", {"template": "builtin-lm-eval", "task": "wmdp"})
+    async with serve_endpoint(Script()) as (url, _), service.working():
+        body = {
+            "artifact_id": await service.artifact("scripted", uri=url, sha256=SHA256),
+            "method_id": "mth_group",
+            "member_datasets": {task: f"ds_{task}" for task in tasks},
+            "options": {"concurrency": 8},
+        }
+        baselines = []
+        for named in (["wmdp", *tasks], tasks):
+            run = await service.start(**body)
+            await service.wait(run["id"], "Scoring")
+            quality = {f"{name}.acc,none": 0.25 for name in named}
+            await publish(service, RunScored(run_id=run["id"], samples=120, quality=quality, runtime={}))
+            await service.wait(run["id"], "Succeeded")
+            baselines.append(run["id"])
+        both, members_only = (Prepared(baseline, body) for baseline in baselines)
+        found = await service.start(**both.candidate(rule={"looks": 2}))
+        found = await service.wait(found["id"], "Scoring")
+        samples = await samples_of(service, found["id"])
+        path = "/v1/evaluations/plan"
+        of_a_member = both.candidate(rule={"looks": 2, "metric": "wmdp_bio.acc,none"})
+        member = (await service.http.post(path, json=of_a_member)).json()
+        without = (await service.http.post(path, json=members_only.candidate(rule={"looks": 2}))).json()
+    rule = found["plan"]["early_stop"]
+    assert (rule["metric"], rule["looks"], rule["planned_samples"]) == ("wmdp.acc,none", [60, 120], 120)
+    assert {sample["task"] for sample in samples[:30]} == set(tasks), "tasks are mixed"
+    assert sorted(sample["index"] for sample in samples) == list(range(120))
+    assert [fault["field"] for fault in member["errors"]] == ["options.early_stop.metric"]
+    assert [fault["field"] for fault in without["errors"]] == ["options.early_stop"]
+
+
 async def test_rows_are_sent_in_the_planned_order_with_the_same_prompts(service: Any) -> None:
     async with serve_endpoint(Script()) as (url, _), service.working():
         prepared = await prepare(service, url)
