@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import numpy
 from numpy.typing import NDArray
 
-from assay_evidence.facts import EarlyStop
+from assay_evidence.facts import EarlyStop, RunFacts
 from assay_evidence.report import Finding, Severity
 from assay_evidence.statistics.sequential import evaluation_order, nominal_alphas
 from assay_evidence.tables import RunEvidence
+
+_FROZEN = ("looks", "order_seed", "planned_samples")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,16 +52,17 @@ def evaluated(baseline: RunEvidence, candidate: RunEvidence) -> Evaluated:
     rules = []
     for side, run in (("baseline", baseline), ("candidate", candidate)):
         rule = run.facts.early_stop
-        if rule is not None and not _is_sound(rule):
+        if problem := _problem(run.facts):
             findings.append(
                 Finding(
                     code="early-stop-unclear",
                     severity=Severity.INVALID,
-                    message=f"the looks of the {side}'s stopping rule make no sense: {rule.looks}",
+                    message=f"the stopping rule of the {side} {problem}",
                 )
             )
             rule = None
         rules.append(rule)
+    findings += _planned_findings(baseline, candidate)
     planned = [frozenset(_prefix(rule).tolist()) for rule in rules if rule is not None]
     if planned:
         prefix = numpy.array(sorted(frozenset.intersection(*planned)), dtype=numpy.int64)
@@ -91,6 +94,39 @@ def _look(rule: EarlyStop) -> int:
 
 def _prefix(rule: EarlyStop) -> NDArray[numpy.int64]:
     return evaluation_order(rule.planned_samples, rule.order_seed)[: rule.looks[_look(rule)]]
+
+
+def _problem(facts: RunFacts) -> str | None:
+    """What is wrong with the stopping rule of a run; the looks must be those that its plan froze."""
+    rule, planned = facts.early_stop, facts.plan.get("early_stop")
+    if rule is None:
+        return None if planned is None else "is in its plan, and nothing says at which look the run ended"
+    if not _is_sound(rule):
+        return f"makes no sense: looks at {rule.looks} of {rule.planned_samples} documents"
+    frozen = planned if isinstance(planned, dict) else {}
+    unlike = [name for name in _FROZEN if frozen.get(name) != getattr(rule, name)]
+    return f"is not the one of its plan: {', '.join(unlike)} differ" if unlike else None
+
+
+def _planned_findings(baseline: RunEvidence, candidate: RunEvidence) -> list[Finding]:
+    """A rule says how many documents were planned: they must be as many as the other side's."""
+    planned = [
+        run.facts.samples_expected if run.facts.early_stop is None else run.facts.early_stop.planned_samples
+        for run in (baseline, candidate)
+    ]
+    has_rule = any(run.facts.early_stop is not None for run in (baseline, candidate))
+    if not has_rule or planned[0] == planned[1]:
+        return []
+    return [
+        Finding(
+            code="early-stop-other-documents",
+            severity=Severity.INVALID,
+            message=(
+                f"the baseline was to evaluate {planned[0]} documents and the candidate {planned[1]}, so the "
+                "part that a stopping rule left is not of the same documents"
+            ),
+        )
+    ]
 
 
 def _is_sound(rule: EarlyStop) -> bool:
