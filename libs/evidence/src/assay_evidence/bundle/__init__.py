@@ -9,13 +9,17 @@ from assay_evidence.bundle.contents import (
     library_versions,
     write_bundle,
 )
+from assay_evidence.bundle.verification import Problem, Verification, verify_bundle
 
 __all__ = [
     "BundleContents",
     "BundleError",
     "BundledRun",
+    "Problem",
+    "Verification",
     "bundle_chunks",
     "digest_of",
     "library_versions",
+    "verify_bundle",
     "write_bundle",
 ]
