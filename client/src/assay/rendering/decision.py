@@ -55,8 +55,8 @@ def next_step(decision: Decision) -> str:
         return "Next: look at what was lost: assay compare BASE CANDIDATE --items lost"
     if decision.samples_needed is not None:
         return (
-            f"Next: run both on at least {decision.samples_needed} items; if the candidate is as good as the "
-            "base, that settles it."
+            f"Next: run both on at least {decision.samples_needed} items; if nothing changes but their "
+            "number, that settles it."
         )
     return "Next: more items do not settle it; see the reasons that block."
 

@@ -74,8 +74,6 @@ def _stop_reasons(side: WorkloadSide) -> str:
 
 def _provenance(power: PowerProvenance) -> str:
     parts = [f"grade {power.grade}: {GRADES.get(power.grade, '')}"]
-    if power.sensors:
-        parts.append(f"{', '.join(power.sensors)} ({power.scope or 'scope not known'})")
     if power.joules is not None:
         covered = "" if power.covered_s is None else f" over {seconds(power.covered_s)}"
         parts.append(f"{power.joules:.1f} J{covered}, {counted(power.readings, 'reading')}")
