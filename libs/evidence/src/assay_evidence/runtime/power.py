@@ -9,10 +9,19 @@ sensors that make up its power.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import numpy
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    JsonValue,
+    ValidationError,
+    model_validator,
+)
 
 from assay_evidence.report import EnergyComparison, PowerProvenance
 from assay_evidence.runtime.timeline import (
@@ -36,7 +45,13 @@ class EnergySeries(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     mono_ns: list[int]
-    joules: list[float]
+    joules: list[FiniteFloat]
+
+    @model_validator(mode="after")
+    def _check(self) -> "EnergySeries":
+        if len(self.mono_ns) != len(self.joules) or any(b <= a for a, b in pairwise(self.mono_ns)):
+            raise ValueError("a series has one moment for each energy, ascending")
+        return self
 
 
 class SensorEnergy(BaseModel):
@@ -57,16 +72,16 @@ class SensorEnergy(BaseModel):
     sensor: str
     device_id: str
     scope: str
-    joules: float
-    seconds: float
+    joules: FiniteFloat = Field(ge=0)
+    seconds: FiniteFloat
     readings: int
     method: str
     first_mono_ns: int | None = None
     last_mono_ns: int | None = None
-    largest_gap_s: float | None = None
-    sparse_s: float | None = None
-    idle_joules: float = 0.0
-    idle_seconds: float = 0.0
+    largest_gap_s: FiniteFloat | None = None
+    sparse_s: FiniteFloat | None = None
+    idle_joules: FiniteFloat = 0.0
+    idle_seconds: FiniteFloat = 0.0
     series: EnergySeries | None = None
 
     @property
@@ -99,13 +114,20 @@ class InstanceTelemetry(BaseModel):
 
 
 def read_telemetry(records: Sequence[Mapping[str, JsonValue]]) -> dict[str, InstanceTelemetry]:
-    """``RunFacts.telemetry`` by instance.
+    """``RunFacts.telemetry`` by instance. A record that is not as eval-svc makes them has no sensor."""
+    return {str(record.get("instance_id")): _read_record(record) for record in records}
 
-    Raises:
-        pydantic.ValidationError: it is not what eval-svc records.
-    """
-    read = [InstanceTelemetry.model_validate(record) for record in records]
-    return {one.instance_id: one for one in read}
+
+def _read_record(record: Mapping[str, JsonValue]) -> InstanceTelemetry:
+    try:
+        return InstanceTelemetry.model_validate(record)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return InstanceTelemetry(
+            instance_id=str(record.get("instance_id")),
+            unavailable=[f"the telemetry record is malformed: {place}: {first['msg']}"],
+        )
 
 
 def mean_power(timeline: RequestTimeline, telemetry: Mapping[str, InstanceTelemetry]) -> float | None:
@@ -241,7 +263,7 @@ def _graded(instance: InstanceTimeline, sensor: SensorEnergy) -> tuple[Grade, st
         return "C", f"{what}: covers {share:.0%} of the time with requests in flight"
     if sensor.method == "counter":
         return "A", f"{what}: energy counter over {share:.0%} of the time with requests in flight"
-    interval = sensor.seconds / (sensor.readings - 1)
+    interval = sensor.seconds / max(sensor.readings - 1, 1)
     return (
         "B",
         f"{what}: a reading every {interval:.2g} s over {share:.0%} of the time with requests in flight",

@@ -116,8 +116,8 @@ class TimeBlocks:
 
 def read_timeline(requests: pyarrow.Table) -> RequestTimeline:
     """The timeline of a requests table (``tables.REQUEST_COLUMNS``)."""
-    timed = pyarrow.compute.is_valid(requests["sent_ns"]).to_numpy()
-    rows = numpy.flatnonzero(timed)
+    timed = pyarrow.compute.and_(*(requests[name].is_valid() for name in ("sent_ns", "done_ns")))
+    rows = numpy.flatnonzero(timed.to_numpy())
     kept = requests.select(
         [
             "index",
@@ -139,7 +139,8 @@ def read_timeline(requests: pyarrow.Table) -> RequestTimeline:
     answered = kept["answered"].to_numpy()[order]
     generated = answered & pyarrow.compute.equal(kept["kind"], "generate").to_numpy()[order]
     tokens = kept["completion_tokens"].fill_null(0).to_numpy()[order].astype(numpy.float64)
-    sent, done = sent[order], kept["done_ns"].to_numpy()[order]
+    sent = sent[order]
+    done = numpy.maximum(kept["done_ns"].to_numpy()[order], sent)
     counts = numpy.bincount(code, minlength=len(known)) if len(rows) else numpy.zeros(0, numpy.int64)
     stops = numpy.cumsum(counts)
     return RequestTimeline(
