@@ -1,31 +1,41 @@
 """Candidate against baseline on the same items: difference, interval, and tests at a margin.
 
-Values of 0 and 1 are tested exactly (``trinomial``), other values with the paired t test, clustered ones with
-cluster-robust standard errors (``means``).
+Values of 0 and 1 are tested exactly (``trinomial``), other scores between 0 and 1 without an assumption on
+their distribution (``bounded``), any other values with the paired t test, and clustered ones with
+cluster-robust standard errors (``means``); ``pairs`` chooses.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import numpy
-from numpy.typing import ArrayLike, NDArray
-from scipy.special import bdtr, betaincinv
+from numpy.typing import ArrayLike
+from scipy.special import bdtr, betaincinv, ndtr
 
-from assay_evidence.statistics import trinomial
-from assay_evidence.statistics.means import MeanEvidence, standard_error
-from assay_evidence.statistics.ratio import PairTable, p_ratio_at_least, p_ratio_at_most
+from assay_evidence.statistics.means import standard_error
+from assay_evidence.statistics.pairs import (
+    Evidence,
+    Pairs,
+    check_pairs,
+    evidence_of,
+    evidence_of_mean,
+    is_binary,
+)
+from assay_evidence.statistics.ratio import ratio_score
 
-Array = NDArray[numpy.float64]
+__all__ = [
+    "MarginResult",
+    "PairedDifference",
+    "interval",
+    "is_binary",
+    "margin_test",
+    "mcnemar_exact",
+    "paired_difference",
+    "rate_upper_bound",
+]
+
 Interval = tuple[float, float]
-
-EXACT = "exact unconditional (trinomial; ordered by Tango's score limit)"
-PAIRED_T = "paired t"
-CLUSTER_T = "cluster-robust t"
-WIDER = "the wider of cluster-robust t and exact unconditional"
-NO_SPREAD = 1e-12
-"""Spread, as a share of the largest difference, below which all differences count as equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,83 +87,6 @@ class MarginResult:
     method: str
 
 
-class _Evidence(Protocol):
-    """What the pairs say of the true difference."""
-
-    @property
-    def method(self) -> str: ...
-
-    @property
-    def reversed(self) -> "_Evidence": ...
-
-    def p_at_most(self, difference: float, alpha: float) -> float: ...
-
-    def lower_limit(self, alpha: float) -> float: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _FlipEvidence:
-    """0/1 pairs; ``independent`` counts what of them is independent where no pair differs."""
-
-    flips: trinomial.Flips
-    method: str = EXACT
-
-    @property
-    def reversed(self) -> "_FlipEvidence":
-        return _FlipEvidence(self.flips.reversed, self.method)
-
-    def p_at_most(self, difference: float, alpha: float) -> float:
-        return trinomial.p_value(self.flips, difference, alpha)
-
-    def lower_limit(self, alpha: float) -> float:
-        return trinomial.lower_limit(self.flips, alpha)
-
-
-@dataclass(frozen=True, slots=True)
-class _Wider:
-    """Two kinds of evidence, of which the weaker counts each time."""
-
-    first: _Evidence
-    second: _Evidence
-    method: str = WIDER
-
-    @property
-    def reversed(self) -> "_Wider":
-        return _Wider(self.first.reversed, self.second.reversed, self.method)
-
-    def p_at_most(self, difference: float, alpha: float) -> float:
-        return max(self.first.p_at_most(difference, alpha), self.second.p_at_most(difference, alpha))
-
-    def lower_limit(self, alpha: float) -> float:
-        return min(self.first.lower_limit(alpha), self.second.lower_limit(alpha))
-
-
-class _Pairs(NamedTuple):
-    """Checked input; ``clusters`` numbers from 0, ``None`` where each pair is its own cluster."""
-
-    baseline: Array
-    candidate: Array
-    clusters: NDArray[numpy.intp] | None
-
-    @property
-    def binary(self) -> bool:
-        return is_binary(self.baseline) and is_binary(self.candidate)
-
-    @property
-    def table(self) -> PairTable:
-        first, second = self.baseline == 1.0, self.candidate == 1.0
-        both = int(numpy.count_nonzero(first & second))
-        lost = int(numpy.count_nonzero(first)) - both
-        gained = int(numpy.count_nonzero(second)) - both
-        return PairTable(both, lost, gained, len(first) - both - lost - gained)
-
-
-def is_binary(values: ArrayLike) -> bool:
-    """Whether every value is 0 or 1."""
-    found = numpy.asarray(values)
-    return bool(((found == 0) | (found == 1)).all())
-
-
 def mcnemar_exact(gained: int, lost: int) -> float:
     """Two-sided exact p-value of McNemar's test: were flips in both directions equally likely?
 
@@ -184,15 +117,13 @@ def paired_difference(
     Raises:
         ValueError: no pairs, unequal lengths, or a value that is not finite.
     """
-    pairs = _check(baseline, candidate, clusters)
-    differences = pairs.candidate - pairs.baseline
+    pairs = check_pairs(baseline, candidate, clusters)
+    differences = pairs.differences
     n, changed = len(differences), int(numpy.count_nonzero(differences))
-    found = _evidence(pairs)
+    found = evidence_of(pairs)
     return PairedDifference(
         n=n,
-        clusters=None
-        if clusters is None
-        else (n if pairs.clusters is None else int(pairs.clusters.max()) + 1),
+        clusters=None if clusters is None else pairs.independent,
         baseline=float(pairs.baseline.mean()),
         candidate=float(pairs.candidate.mean()),
         difference=float(differences.mean()),
@@ -216,7 +147,7 @@ def interval(
     """
     if not 0.5 < confidence < 1:
         raise ValueError(f"the confidence is {confidence}, not between 0.5 and 1")
-    found = _evidence(_check(baseline, candidate, clusters))
+    found = evidence_of(check_pairs(baseline, candidate, clusters))
     return None if isinstance(found, str) else _interval(found, confidence)
 
 
@@ -233,7 +164,7 @@ def margin_test(
     """Is the candidate not worse than the baseline by ``margin`` or more, equivalent, or worse by more?
 
     Args:
-        margin: in the unit of the values; with ``relative`` a share of the baseline's mean. Above 0.
+        margin: in the unit of the values; with ``relative`` a share of the baseline's mean, below 1. Above 0.
         alpha: one-sided error of each test, above 0 and below 0.5.
         higher_is_better: direction; a loss is a fall where it is true and a rise where it is false.
 
@@ -244,21 +175,23 @@ def margin_test(
         raise ValueError(f"the margin is {margin}, not above 0")
     if not 0 < alpha < 0.5:
         raise ValueError(f"alpha is {alpha}, not between 0 and 0.5")
-    pairs = _check(baseline, candidate, clusters)
-    tests = _relative_tests if relative else _absolute_tests
-    found = tests(pairs, margin, alpha, higher_is_better)
+    if relative and margin >= 1:
+        raise ValueError(f"the relative margin is {margin}, not below 1")
+    pairs = check_pairs(baseline, candidate, clusters)
     absolute = margin * abs(float(pairs.baseline.mean())) if relative else margin
+    found = _absolute_tests(pairs, absolute, alpha, higher_is_better)
+    if relative:
+        found = found.weaker(_ratio_tests(pairs, margin, alpha, higher_is_better))
+    both = None if found.worse is None or found.better is None else max(found.worse, found.better)
     return MarginResult(
         margin=absolute,
         kind="relative" if relative else "absolute",
         relative_margin=margin if relative else None,
         alpha=alpha,
         non_inferiority_p=found.worse,
-        equivalence_p=None if found.worse is None or found.better is None else max(found.worse, found.better),
+        equivalence_p=both,
         non_inferior=found.worse is not None and found.worse <= alpha,
-        equivalent=found.worse is not None
-        and found.better is not None
-        and max(found.worse, found.better) <= alpha,
+        equivalent=both is not None and both <= alpha,
         inferior=found.within is not None and found.within <= alpha,
         method=found.method,
     )
@@ -272,9 +205,26 @@ class _MarginTests(NamedTuple):
     within: float | None
     method: str
 
+    def weaker(self, other: "_MarginTests") -> "_MarginTests":
+        """Of each pair of p-values the larger; ``None`` where one side has none."""
+        return _MarginTests(
+            _larger(self.worse, other.worse),
+            _larger(self.better, other.better),
+            _larger(self.within, other.within),
+            self.method
+            if other.worse is None
+            else f"{other.method}, and {self.method} at the observed margin",
+        )
 
-def _absolute_tests(pairs: _Pairs, margin: float, alpha: float, higher_is_better: bool) -> _MarginTests:
-    found = _evidence(pairs)
+
+def _larger(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else max(first, second)
+
+
+def _absolute_tests(pairs: Pairs, margin: float, alpha: float, higher_is_better: bool) -> _MarginTests:
+    found = evidence_of(pairs)
+    if margin == 0:
+        found = "none: the baseline's score is 0, and so is any share of it"
     if isinstance(found, str):
         return _MarginTests(None, None, None, found)
     gain = found if higher_is_better else found.reversed
@@ -286,104 +236,45 @@ def _absolute_tests(pairs: _Pairs, margin: float, alpha: float, higher_is_better
     )
 
 
-def _relative_tests(pairs: _Pairs, share: float, alpha: float, higher_is_better: bool) -> _MarginTests:
-    """The margin moves with the baseline's score, whose own uncertainty counts."""
-    level = float(pairs.baseline.mean())
-    if level == 0.0:
-        return _MarginTests(None, None, None, "none: the baseline's score is 0, and so is any share of it")
+def _ratio_tests(pairs: Pairs, share: float, alpha: float, higher_is_better: bool) -> _MarginTests:
+    """A relative margin moves with the baseline's score, whose uncertainty these tests count."""
     if pairs.binary and pairs.clusters is None:
         table = pairs.table
-        down, up = 1.0 - share, 1.0 + share
-        method = "score test of the ratio of paired proportions, with the exact test of the difference"
+        down, up = _tails(ratio_score(table, 1 - share)), _tails(ratio_score(table, 1 + share))
+        method = "score test of the ratio of paired proportions"
         if higher_is_better:
-            return _MarginTests(
-                p_ratio_at_most(table, down, alpha),
-                p_ratio_at_least(table, up, alpha),
-                p_ratio_at_least(table, down, alpha),
-                method,
-            )
-        return _MarginTests(
-            p_ratio_at_least(table, up, alpha),
-            p_ratio_at_most(table, down, alpha),
-            p_ratio_at_most(table, up, alpha),
-            method,
-        )
-    toward = 1.0 if higher_is_better else -1.0
+            return _MarginTests(down.at_most, up.at_least, down.at_least, method)
+        return _MarginTests(up.at_least, down.at_most, up.at_most, method)
+    level = float(pairs.baseline.mean())
     allowance = share * math.copysign(1.0, level) * pairs.baseline
-    gain = toward * (pairs.candidate - pairs.baseline)
-    low, high = (
-        _mean_evidence(gain + allowance, pairs.clusters),
-        _mean_evidence(gain - allowance, pairs.clusters),
-    )
-    if isinstance(low, str):
-        return _MarginTests(None, None, None, low)
-    if isinstance(high, str):
-        return _MarginTests(None, None, None, high)
+    gain = pairs.differences if higher_is_better else -pairs.differences
+    low = evidence_of_mean(pairs, gain + allowance, reach=1 + share)
+    high = evidence_of_mean(pairs, gain - allowance, reach=1 + share)
+    if isinstance(low, str) or isinstance(high, str):
+        return _MarginTests(None, None, None, "none")
     return _MarginTests(
         low.p_at_most(0.0, alpha),
         high.reversed.p_at_most(0.0, alpha),
         low.reversed.p_at_most(0.0, alpha),
-        f"{low.method} of candidate - (1 - share) * baseline",
+        f"{low.method} of the difference and the margin's share of the baseline",
     )
 
 
-def _check(baseline: ArrayLike, candidate: ArrayLike, clusters: ArrayLike | None) -> _Pairs:
-    first, second = numpy.asarray(baseline, numpy.float64), numpy.asarray(candidate, numpy.float64)
-    if first.ndim != 1 or first.shape != second.shape or not first.size:
-        raise ValueError("the pairs need two sequences of equal, positive length")
-    for name, values in (("baseline", first), ("candidate", second)):
-        bad = numpy.flatnonzero(~numpy.isfinite(values))
-        if bad.size:
-            raise ValueError(
-                f"the {name}'s value of pair {bad[0]} is {values[bad[0]]}; leave out the {bad.size} pairs "
-                "without a finite value"
-            )
-    if clusters is None:
-        return _Pairs(first, second, None)
-    labels = numpy.asarray(clusters)
-    if labels.shape != first.shape:
-        raise ValueError(f"{labels.size} cluster labels for {first.size} pairs")
-    names, numbers = numpy.unique(labels, return_inverse=True)
-    return _Pairs(first, second, None if len(names) == len(first) else numbers.astype(numpy.intp))
+class _Tails(NamedTuple):
+    at_most: float
+    at_least: float
 
 
-def _evidence(pairs: _Pairs) -> _Evidence | str:
-    """What the pairs say, or why they say nothing."""
-    if pairs.binary and pairs.clusters is None:
-        return _FlipEvidence(pairs.table.flips)
-    differences = pairs.candidate - pairs.baseline
-    if not pairs.binary:
-        return _mean_evidence(differences, pairs.clusters)
-    assert pairs.clusters is not None
-    groups = int(pairs.clusters.max()) + 1
-    if not differences.any():
-        method = "no pair differs: exact bound on the rate of clusters with a differing pair"
-        return _FlipEvidence(trinomial.Flips(0, 0, groups), method)
-    spread = _mean_evidence(differences, pairs.clusters)
-    return spread if isinstance(spread, str) else _Wider(spread, _FlipEvidence(pairs.table.flips))
+def _tails(z: float) -> _Tails:
+    """One-sided p-values of a standard normal statistic; 1 where there is none."""
+    return _Tails(1.0, 1.0) if math.isnan(z) else _Tails(float(ndtr(-z)), float(ndtr(z)))
 
 
-def _mean_evidence(differences: Array, clusters: NDArray[numpy.intp] | None) -> MeanEvidence | str:
-    stderr = standard_error(differences, clusters)
-    if stderr is None:
-        return "none: one pair has no spread" if clusters is None else "none: one cluster has no spread"
-    largest = float(numpy.abs(differences).max())
-    if largest == 0.0:
-        return "none: no pair differs, and how far one could differ is not known"
-    if stderr <= NO_SPREAD * largest:
-        return "none: all pairs differ by the same amount, and their spread is not known"
-    freedom = (len(differences) if clusters is None else int(clusters.max()) + 1) - 1
-    return MeanEvidence(
-        float(differences.mean()), stderr, freedom, PAIRED_T if clusters is None else CLUSTER_T
-    )
-
-
-def _interval(found: _Evidence, confidence: float) -> Interval:
+def _interval(found: Evidence, confidence: float) -> Interval:
     alpha = (1.0 - confidence) / 2
     return found.lower_limit(alpha), -found.reversed.lower_limit(alpha)
 
 
-def _difference_p(found: _Evidence) -> float:
+def _difference_p(found: Evidence) -> float:
     """Of no difference; at most 0.05 where the 95 % interval leaves 0 out."""
-    sides: Sequence[float] = (found.p_at_most(0.0, 0.025), found.reversed.p_at_most(0.0, 0.025))
-    return min(1.0, 2.0 * min(sides))
+    return min(1.0, 2.0 * min(found.p_at_most(0.0, 0.025), found.reversed.p_at_most(0.0, 0.025)))

@@ -1,11 +1,9 @@
-"""The ratio of two paired proportions: is the candidate's rate at most a given multiple of the baseline's?"""
+"""The ratio of two paired proportions: how far is the candidate's rate from a multiple of the baseline's?"""
 
 import math
 from typing import NamedTuple
 
-from scipy.special import ndtr
-
-from assay_evidence.statistics.trinomial import Flips, p_value
+from assay_evidence.statistics.trinomial import Flips
 
 
 class PairTable(NamedTuple):
@@ -27,34 +25,16 @@ class PairTable(NamedTuple):
         return Flips(self.gained, self.lost, self.n)
 
 
-def p_ratio_at_most(table: PairTable, ratio: float, alpha: float) -> float:
-    """One-sided p-value of "candidate's rate <= ``ratio`` * baseline's rate".
+def ratio_score(table: PairTable, ratio: float) -> float:
+    """Score statistic of "candidate's rate = ``ratio`` * baseline's", positive where the candidate has more.
 
-    The larger of two: the score test (Nam and Blackwelder 2002), whose variance is estimated under the
-    hypothesis and which knows that the baseline's rate is itself uncertain, and the exact test of the
-    difference at ``(ratio - 1)`` times the baseline's observed rate, which is right about few flips.
+    Standard normal in large samples (Nam and Blackwelder 2002). The variance is estimated under the
+    hypothesis; that the baseline's rate is itself uncertain is part of it. ``nan`` where it is 0.
     """
-    return max(_score_p(table, ratio, above=True), p_value(table.flips, _difference(table, ratio), alpha))
-
-
-def p_ratio_at_least(table: PairTable, ratio: float, alpha: float) -> float:
-    """One-sided p-value of "candidate's rate >= ``ratio`` * baseline's rate"; as above, the other way."""
-    exact = p_value(table.flips.reversed, -_difference(table, ratio), alpha)
-    return max(_score_p(table, ratio, above=False), exact)
-
-
-def _difference(table: PairTable, ratio: float) -> float:
-    return (ratio - 1.0) * (table.both + table.lost) / table.n
-
-
-def _score_p(table: PairTable, ratio: float, *, above: bool) -> float:
-    distance = (table.both + table.gained) - ratio * (table.both + table.lost)
     lost, gained = _constrained_rates(table, ratio)
     variance = table.n * ratio * (lost + gained)
-    if variance <= 0:
-        return 1.0
-    z = distance / math.sqrt(variance)
-    return float(ndtr(-z if above else z))
+    distance = (table.both + table.gained) - ratio * (table.both + table.lost)
+    return distance / math.sqrt(variance) if variance > 0 else math.nan
 
 
 def _constrained_rates(table: PairTable, ratio: float) -> tuple[float, float]:
