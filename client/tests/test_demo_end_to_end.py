@@ -34,21 +34,37 @@ def processes_of(home: Path) -> list[str]:
     return found
 
 
-def test_the_demo_measures_compares_and_cleans_up(tmp_path: Path) -> None:
+def test_the_demo_measures_decides_and_cleans_up(tmp_path: Path) -> None:
+    home, kept = tmp_path / "home", tmp_path / "kept"
+    kept.mkdir()
     done = subprocess.run(
-        [*DEMO, "--json"], env=environment(tmp_path), capture_output=True, text=True, timeout=800, check=False
+        [*DEMO, "--json", "--report", str(kept / "decision.html")],
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        timeout=800,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     comparison = result["comparison"]
-    assert comparison["coverage"]["paired"] == QUESTIONS
+    [candidate] = comparison["candidates"]
+    assert candidate["coverage"]["paired"] == QUESTIONS
     for name in ("base", "lossy", "multiple_choice"):
         assert result["runs"][name]["run"]["state"] == "Succeeded"
         assert result["runs"][name]["metrics"]["samples_scored"] == QUESTIONS
-    strict = next(line for line in comparison["quality"] if line["metric"] == "jsonl_qa.exact_match,strict")
+    strict = next(line for line in candidate["quality"] if line["metric"] == "jsonl_qa.exact_match,strict")
     assert sum(strict["flips"].values()) == QUESTIONS
-    assert list(tmp_path.iterdir()) == []
-    assert processes_of(tmp_path) == []
+    # So few questions settle nothing.
+    assert result["decision"]["verdict"] == "INCONCLUSIVE"
+    assert result["decision"]["reasons"] != []
+    assert result["verified"]["verified"] is True
+    assert result["verified"]["digest"] == result["decision"]["bundle_digest"]
+    page = (kept / "decision.html").read_text()
+    assert "INCONCLUSIVE" in page
+    assert sorted(path.name for path in kept.iterdir()) == ["decision-evidence.zip", "decision.html"]
+    assert list(home.iterdir()) == []
+    assert processes_of(home) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

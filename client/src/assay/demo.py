@@ -284,7 +284,7 @@ class _Steps:
     def keep_evidence(self, decision: Decision) -> dict[str, Any]:
         """The report and the evidence bundle as files; the bundle is verified without the platform."""
         # Statistics take longer to load than most commands take to run.
-        from assay_evidence.bundle.verification import verify_bundle
+        from assay_evidence.bundle import verify_bundle
 
         self._heading("Report and evidence")
         report, bundle = self._options.report, self._options.bundle

@@ -49,7 +49,7 @@ def bundle(
     if not file.is_file():
         raise RequestRefused(f"{file} is no file")
     # Statistics take longer to load than most commands take to run.
-    from assay_evidence.bundle.verification import verify_bundle
+    from assay_evidence.bundle import verify_bundle
 
     found = verify_bundle(file, expected_digest=None if digest is None else digest.removeprefix("sha256:"))
     session.show(verification_document(found), lambda: verification_report(found))

@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
+from assay.models.decisions import PolicyReference
 from assay.models.documents import Document
 from assay.models.evidence import CandidateReport, ComparedRun
 
@@ -19,9 +20,13 @@ class ComparisonSettings(Document):
 
 
 class Comparison(Document):
-    """One or more candidates compared with one baseline, item by item."""
+    """One or more candidates compared with one baseline, item by item.
+
+    ``policy`` is the one whose margins it has, where it was made for a decision.
+    """
 
     id: str
+    policy: PolicyReference | None = None
     settings: ComparisonSettings = Field(default_factory=ComparisonSettings)
     baseline: ComparedRun
     noise_floor_run: ComparedRun | None = None

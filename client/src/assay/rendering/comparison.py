@@ -182,7 +182,10 @@ def _subjects(comparison: Comparison, report: CandidateReport) -> Sequence[tuple
         lines.append(("noise floor", _subject(comparison.noise_floor_run)))
     settings = comparison.settings
     clustered = f", clustered by {settings.cluster_column}" if settings.cluster_column else ""
-    lines.append(("settings", f"margin {settings.margin:g}, alpha {settings.alpha:g}{clustered}"))
+    margins = f"margin {settings.margin:g}, alpha {settings.alpha:g}"
+    if comparison.policy is not None:
+        margins = f"margins of policy {comparison.policy.label}"
+    lines.append(("settings", f"{margins}{clustered}"))
     lines.append(("comparison", comparison.id))
     return lines
 

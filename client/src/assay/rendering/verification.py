@@ -10,7 +10,7 @@ from rich.text import Text
 from assay.rendering.text import MISSING, clean, counted, fields
 
 if TYPE_CHECKING:  # statistics take longer to load than most commands take to run
-    from assay_evidence.bundle.verification import Verification
+    from assay_evidence.bundle import Verification
     from assay_evidence.decision import Judgement
 
 SHOWN_NOTES = 20
