@@ -1,4 +1,4 @@
-"""Blocks of scored samples and of paired items in a real store."""
+"""Blocks of scored samples in a real store."""
 
 from collections.abc import AsyncIterator
 
@@ -6,10 +6,8 @@ import pytest
 
 from assay_chassis.store import open_store
 from assay_harness.results import DocumentScore
-from metrics_svc.domain.comparison_report import PairedItem
 from metrics_svc.domain.samples import SampleRecord, ScoredSample
 from metrics_svc.store import MetricsStore
-from metrics_svc.store.pairs import ITEMS_PER_BLOCK
 from metrics_svc.store.scored import BLOCKS_PER_READ
 
 
@@ -53,24 +51,3 @@ async def test_blocks_come_in_order_and_from_any_number(store: MetricsStore) -> 
     assert [block.number async for block in log.blocks(start=count)] == []
     async for block in log.blocks():
         assert block.samples == [sample(block.number, 1.0)]
-
-
-async def test_paired_items_keep_their_numbers(store: MetricsStore) -> None:
-    items = [
-        PairedItem(
-            doc_hash=str(number),
-            baseline_block=0,
-            baseline_position=number,
-            baseline_values={0: 0.1},
-            candidate_block=1,
-            candidate_position=number,
-            candidate_values={0: 1.0, 1: 0.5},
-        )
-        for number in range(3 * ITEMS_PER_BLOCK + 5)
-    ]
-    log = store.pair_log("run_1:run_2")
-    await log.put(items)
-    await log.put(items)
-    assert [(number, item) async for number, item in log.items()] == list(enumerate(items))
-    start = ITEMS_PER_BLOCK + 3
-    assert [number async for number, _ in log.items(start=start)] == list(range(start, len(items)))

@@ -1,4 +1,4 @@
-"""Comparisons of real scored runs: pairing, flips, items, refusals."""
+"""Comparisons of real scored runs: pairing, flips, items, validity, refusals."""
 
 import asyncio
 import hashlib
@@ -12,8 +12,12 @@ from scipy import stats
 from assay_contracts.metrics_events import ComparisonCreated
 from assay_harness.spec import BuiltinTask, JsonlQuestionAnswer
 
-ROWS = [{"question": f"What is {number} + 3?", "answer": str(number + 3)} for number in range(90)]
+ROWS = [
+    {"question": f"What is {number} + 3?", "answer": str(number + 3), "family": f"tens {number // 10}"}
+    for number in range(90)
+]
 STRICT = "jsonl_qa.exact_match,strict"
+OVERLAP = "jsonl_qa.token_f1,strict"
 
 
 def answering(salt: str, *, of: int) -> Any:
@@ -44,10 +48,9 @@ async def finished(platform: Any, client: httpx.AsyncClient, *runs: Any) -> None
         platform.peers.runs[run.id]["state"] = "Succeeded"
 
 
-async def compare(client: httpx.AsyncClient, baseline: Any, candidate: Any) -> httpx.Response:
-    return await client.post(
-        "/v1/comparisons", json={"baseline_run_id": baseline.id, "candidate_run_id": candidate.id}
-    )
+async def compare(client: httpx.AsyncClient, baseline: Any, *candidates: Any, **more: Any) -> httpx.Response:
+    body = {"baseline_run_id": baseline.id, "candidate_run_ids": [one.id for one in candidates], **more}
+    return await client.post("/v1/comparisons", json=body, timeout=120)
 
 
 async def values(client: httpx.AsyncClient, run: Any, metric: str) -> dict[int, float]:
@@ -62,6 +65,28 @@ async def values(client: httpx.AsyncClient, run: Any, metric: str) -> dict[int, 
             return found
 
 
+async def items(client: httpx.AsyncClient, comparison: dict[str, Any], **wanted: Any) -> list[dict[str, Any]]:
+    """All items, five at a time."""
+    found: list[dict[str, Any]] = []
+    cursor = {}
+    while True:
+        page = (
+            await client.get(
+                f"/v1/comparisons/{comparison['id']}/items", params={"limit": 5, **wanted, **cursor}
+            )
+        ).json()
+        assert len(page["items"]) <= 5
+        found += page["items"]
+        if page["next_cursor"] is None:
+            return found
+        cursor = {"cursor": page["next_cursor"]}
+
+
+def quality(report: dict[str, Any], metric: str) -> dict[str, Any]:
+    (found,) = (one for one in report["quality"] if one["metric"] == metric)
+    return dict(found)
+
+
 async def test_two_runs_item_by_item(platform: Any) -> None:
     base = await platform.maker.make(ROWS, answering("base", of=4))
     compiled = await platform.maker.make(ROWS, answering("compiled", of=3), artifact="compiled")
@@ -72,37 +97,26 @@ async def test_two_runs_item_by_item(platform: Any) -> None:
         comparison = response.json()
         first = await values(client, base, STRICT)
         second = await values(client, compiled, STRICT)
-        address = f"/v1/comparisons/{comparison['id']}"
-        fetched = (await client.get(address)).json()
+        fetched = (await client.get(f"/v1/comparisons/{comparison['id']}")).json()
         listed = (await client.get("/v1/comparisons")).json()
-        lost: list[dict[str, Any]] = []
-        cursor = None
-        while True:
-            parameters = {"metric": STRICT, "flip": "lost", "limit": 5} | (
-                {"cursor": cursor} if cursor else {}
-            )
-            page = (await client.get(f"{address}/items", params=parameters)).json()
-            assert len(page["items"]) <= 5
-            lost += page["items"]
-            cursor = page["next_cursor"]
-            if cursor is None:
-                break
-        everything = (await client.get(f"{address}/items?limit=200")).json()
-        misnamed = await client.get(f"{address}/items", params={"metric": "exact_match", "flip": "lost"})
-    assert response.status_code == 201
+        lost = await items(client, comparison, metric=STRICT, flip="lost")
+        classified = await items(client, comparison, metric=STRICT, flip="lost", flip_class="other")
+        everything = await items(client, comparison)
+        address = f"/v1/comparisons/{comparison['id']}/items"
+        misnamed = await client.get(address, params={"metric": "exact_match", "flip": "lost"})
+        stranger = await client.get(address, params={"candidate": base.id})
+        cursor = await client.get(address, params={"cursor": "-1"})
+    assert response.status_code == 201, response.text
     assert (again.status_code, again.json()) == (200, comparison)
     assert fetched == comparison
     assert (listed["items"], listed["next_cursor"]) == ([comparison], None)
     assert comparison["created_by"] == "tester"
-    assert comparison["coverage"] == {
-        "paired": 90,
-        "baseline_only": 0,
-        "candidate_only": 0,
-        "fraction": 1.0,
-        "pairing": "task,doc_hash,prompt_hash,target_hash",
-    }
-    assert comparison["warnings"] == []
-    (strict,) = (one for one in comparison["quality"] if one["metric"] == STRICT)
+    assert comparison["policy"] is None
+    (report,) = comparison["candidates"]
+    assert report["valid"], report["findings"]
+    coverage = report["coverage"]
+    assert (coverage["paired"], coverage["baseline_total"], coverage["fraction"]) == (90, 90, 1.0)
+    strict = quality(report, STRICT)
     gained = {index for index in first if (first[index], second[index]) == (0.0, 1.0)}
     gone = {index for index in first if (first[index], second[index]) == (1.0, 0.0)}
     assert gained
@@ -112,57 +126,107 @@ async def test_two_runs_item_by_item(platform: Any) -> None:
     assert sum(strict["flips"].values()) == strict["n"] == 90
     expected_p = stats.binomtest(len(gained), len(gained) + len(gone), 0.5).pvalue
     assert strict["mcnemar_p"] == pytest.approx(expected_p)
-    reference = stats.ttest_rel([second[index] for index in first], [first[index] for index in first])
-    assert strict["confidence_interval"] == pytest.approx(list(reference.confidence_interval(0.95)))
     assert strict["baseline"] == pytest.approx(base.expected.metrics[STRICT])
     assert strict["candidate_run"] == compiled.expected.metrics[STRICT]
     assert strict["difference"] == pytest.approx(strict["candidate"] - strict["baseline"])
+    assert strict["interval_95"][0] < strict["difference"] < strict["interval_95"][1]
+    assert strict["margin_test"]["margin"] == 0.02
     stderr = base.expected.metrics["jsonl_qa.exact_match_stderr,strict"]
-    assert strict["weak_rule"]["stderr"] == stderr
-    assert strict["weak_rule"]["within_stderr"] == (abs(strict["difference"]) <= stderr)
+    assert strict["baseline_run_stderr"] == strict["weak_rule"]["stderr"] == stderr
     assert "weak" in strict["weak_rule"]["label"]
-    assert {item["baseline"]["index"] for item in lost} == gone
     assert [item["baseline"]["index"] for item in lost] == sorted(gone)
+    by_class = next(one for one in report["flips"] if one["metric"] == STRICT)["lost_by_class"]
+    assert {item["flip_class"] for item in lost} == set(by_class)
+    assert len(classified) == by_class.get("other", 0) < 1 + len(lost)
     for item in lost:
-        assert item["flip"] == "lost"
+        assert (item["flip"], item["unstable_under_aa"]) == ("lost", None)
         assert item["baseline"]["response"] == item["target"]
+        assert (item["baseline"]["value"], item["candidate"]["value"]) == (1.0, 0.0)
         assert item["candidate"]["response"] == "no idea"
         assert item["candidate"]["filtered"]["strict"] == "no idea"
-        assert (item["baseline"]["value"], item["candidate"]["value"]) == (1.0, 0.0)
-        assert "What is" in item["prompt"]
-    assert len(everything["items"]) == 90
+        assert item["first_difference"]["char"] == 0
+    assert [item["baseline"]["index"] for item in everything] == list(range(90))
+    assert {item["first_difference"] for item in everything if item["flip"] == "both_right"} == {None}
     assert (misnamed.status_code, misnamed.json()["errors"][0]["field"]) == (422, "metric")
-    assert STRICT in misnamed.json()["detail"]
-    runtime = {one["metric"]: one for one in comparison["runtime"]}
-    assert runtime["tps"]["ratio"] == 1.0
-    assert runtime["power"]["ratio"] is None
-    assert "baseline: not measured: no sensor here" in runtime["power"]["note"]
+    assert (stranger.status_code, stranger.json()["errors"][0]["field"]) == (422, "candidate")
+    assert f"there are: {compiled.id}" in stranger.json()["detail"]
+    assert (cursor.status_code, cursor.json()["errors"][0]["field"]) == (422, "cursor")
     (event,) = await platform.published(ComparisonCreated.SUBJECT)
-    assert (event.comparison_id, event.paired_items) == (comparison["id"], 90)
+    assert (event.comparison_id, event.paired_items, event.valid) == (comparison["id"], 90, True)
+    assert (event.candidate_run_id, event.candidate_run_ids) == (compiled.id, [compiled.id])
 
 
-async def test_two_requests_at_once_give_one_comparison(platform: Any) -> None:
+async def test_several_candidates_a_noise_floor_and_clusters(platform: Any) -> None:
     base = await platform.maker.make(ROWS, answering("base", of=4))
-    other = await platform.maker.make(ROWS, hedging)
+    again = await platform.maker.make(
+        ROWS, lambda document: ["no idea"] if document.index == 7 else answering("base", of=4)(document)
+    )
+    near = await platform.maker.make(
+        ROWS,
+        lambda document: ["no idea"] if document.index in (7, 8) else answering("base", of=4)(document),
+        artifact="near",
+    )
+    far = await platform.maker.make(ROWS, hedging, artifact="far")
     async with platform.service() as client:
-        await finished(platform, client, base, other)
-        responses = await asyncio.gather(*(compare(client, base, other) for _ in range(6)))
-        turned = (await compare(client, other, base)).json()
-        no_flips = await client.get(
-            f"/v1/comparisons/{turned['id']}/items",
-            params={"metric": "jsonl_qa.token_f1,strict", "flip": "lost"},
+        await finished(platform, client, base, again, near, far)
+        response = await compare(
+            client, base, near, far, noise_floor_run_id=again.id, cluster_column="family", margin=0.05
         )
+        comparison = response.json()
+        turned = (await compare(client, base, far, near, noise_floor_run_id=again.id)).json()
+        alone = (await compare(client, base, near)).json()
+        of_near = await items(client, comparison, metric=STRICT, flip="lost", candidate=near.id)
+        of_far = await items(client, comparison, metric=STRICT, flip="lost", candidate=far.id)
+        by_default = await items(client, comparison, metric=STRICT, flip="lost")
+        no_flips = await client.get(
+            f"/v1/comparisons/{comparison['id']}/items",
+            params={"metric": OVERLAP, "flip": "lost", "candidate": far.id},
+        )
+    assert response.status_code == 201, response.text
+    assert comparison["settings"]["cluster_column"] == "family"
+    assert comparison["noise_floor_run"]["run_id"] == again.id
+    first, second = comparison["candidates"]
+    assert (first["candidate"]["run_id"], second["candidate"]["run_id"]) == (near.id, far.id)
+    assert [one["candidate"]["run_id"] for one in turned["candidates"]] == [far.id, near.id]
+    assert quality(first, STRICT)["clusters"] == 9
+    assert quality(turned["candidates"][1], STRICT)["clusters"] is None
+    assert quality(first, STRICT)["margin_test"]["margin"] == 0.05
+    assert quality(first, STRICT)["flips"] == quality(alone["candidates"][0], STRICT)["flips"]
+    noise = next(one for one in first["noise"] if one["metric"] == STRICT)
+    assert (noise["run_id"], noise["n"]) == (again.id, 90)
+    # Which of the two documents the baseline had right is up to the salt; the counts follow from it.
+    lost = {item["baseline"]["index"]: item for item in of_near}
+    assert set(lost) <= {7, 8}
+    assert {index: item["unstable_under_aa"] for index, item in lost.items()} == {
+        index: index == 7 for index in lost
+    }
+    assert quality(second, STRICT)["flips"]["lost"] == len(of_far) > 0
+    assert by_default == of_near
+    assert quality(second, OVERLAP)["kind"] == "continuous"
+    assert (no_flips.status_code, no_flips.json()["errors"][0]["field"]) == (422, "flip")
+    events = await platform.published(ComparisonCreated.SUBJECT)
+    assert events[0].candidate_run_ids == [near.id, far.id]
+
+
+async def test_comparisons_asked_for_at_once_are_one(platform: Any) -> None:
+    base = await platform.maker.make(ROWS, answering("base", of=4))
+    other = await platform.maker.make(ROWS, answering("other", of=4), artifact="other")
+    async with platform.service() as client, platform.service() as second:
+        await finished(platform, client, base, other)
+        responses = await asyncio.gather(
+            *(compare(one, base, other) for one in (client, second, client, second, client, second))
+        )
+        turned = (await compare(client, other, base)).json()
+        wider = await compare(client, base, other, margin=0.1)
     assert len({response.json()["id"] for response in responses}) == 1
     assert sum(response.status_code == 201 for response in responses) == 1
     there, back = (
-        next(one for one in comparison["quality"] if one["metric"] == STRICT)
-        for comparison in (responses[0].json(), turned)
+        quality(comparison["candidates"][0], STRICT) for comparison in (responses[0].json(), turned)
     )
     assert back["difference"] == -there["difference"]
     assert back["flips"]["gained"] == there["flips"]["lost"]
-    (overlap,) = (one for one in turned["quality"] if one["metric"] == "jsonl_qa.token_f1,strict")
-    assert (overlap["kind"], overlap["flips"], overlap["mcnemar_p"]) == ("continuous", None, None)
-    assert (no_flips.status_code, no_flips.json()["errors"][0]["field"]) == (422, "flip")
+    assert (wider.status_code, wider.json()["id"] == responses[0].json()["id"]) == (201, False)
+    assert len(await platform.published(ComparisonCreated.SUBJECT)) == 3
 
 
 async def test_other_rows_pair_as_far_as_they_are_the_same(platform: Any) -> None:
@@ -172,40 +236,28 @@ async def test_other_rows_pair_as_far_as_they_are_the_same(platform: Any) -> Non
     async with platform.service() as client:
         await finished(platform, client, base, moved)
         comparison = (await compare(client, base, moved)).json()
-        items = (await client.get(f"/v1/comparisons/{comparison['id']}/items?limit=200")).json()["items"]
-    assert comparison["coverage"]["paired"] == 31
-    assert comparison["coverage"]["baseline_only"] == 29
-    assert comparison["coverage"]["candidate_only"] == 2
-    assert comparison["coverage"]["fraction"] == pytest.approx(31 / 60)
-    assert any("different snapshots" in warning for warning in comparison["warnings"])
-    assert any("have no partner" in warning for warning in comparison["warnings"])
-    assert [(item["baseline"]["index"], item["candidate"]["index"]) for item in items] == [
+        lenient = (await compare(client, base, moved, coverage_floor=0.3)).json()
+        found = await items(client, comparison, metric=STRICT)
+    (report,) = comparison["candidates"]
+    coverage = report["coverage"]
+    assert (coverage["paired"], coverage["missing_in_candidate"], coverage["missing_in_baseline"]) == (
+        31,
+        29,
+        2,
+    )
+    assert coverage["fraction"] == pytest.approx(31 / 60)
+    assert not report["valid"]
+    assert "coverage-below-floor" in {finding["code"] for finding in report["findings"]}
+    assert "coverage-below-floor" not in {finding["code"] for finding in lenient["candidates"][0]["findings"]}
+    # What there is of them is there to be looked at.
+    assert [(item["baseline"]["index"], item["candidate"]["index"]) for item in found] == [
         (5, 1),
         *((index, index - 17) for index in range(20, 50)),
     ]
+    assert [event.valid for event in await platform.published(ComparisonCreated.SUBJECT)] == [False, True]
 
 
-async def test_excluded_samples_are_no_evidence_and_differences_are_told(platform: Any) -> None:
-    base = await platform.maker.make(ROWS, answering("base", of=4))
-    partial = await platform.maker.make(
-        ROWS,
-        lambda document: None if document.index < 30 else answering("base", of=4)(document),
-        on_failure="exclude",
-    )
-    platform.peers.runs[partial.id]["plan"]["task"]["generation_kwargs"]["temperature"] = 0.7
-    async with platform.service() as client:
-        await finished(platform, client, base, partial)
-        comparison = (await compare(client, base, partial)).json()
-    assert (comparison["coverage"]["paired"], comparison["coverage"]["baseline_only"]) == (60, 30)
-    assert any("30 samples of the candidate have no response" in text for text in comparison["warnings"])
-    assert any(text.startswith("generation arguments differs") for text in comparison["warnings"])
-    (strict,) = (one for one in comparison["quality"] if one["metric"] == STRICT)
-    assert strict["changed"] == 0
-    low, high = strict["confidence_interval"]
-    assert high == -low == pytest.approx(1 - 0.05 ** (1 / 60))
-
-
-async def test_what_cannot_be_compared_is_refused(platform: Any) -> None:
+async def test_runs_that_answer_other_questions_are_kept_as_invalid(platform: Any) -> None:
     base = await platform.maker.make(ROWS[:20], answering("base", of=4))
     disjoint = await platform.maker.make(ROWS[40:60], answering("base", of=4))
     reworded = await platform.maker.make(
@@ -215,35 +267,124 @@ async def test_what_cannot_be_compared_is_refused(platform: Any) -> None:
             input_field="question", expected_output_field="answer", prompt_template="Q: {{input}}"
         ),
     )
+    partial = await platform.maker.make(
+        ROWS[:20],
+        lambda document: None if document.index < 8 else answering("base", of=4)(document),
+        on_failure="exclude",
+    )
+    choices = await platform.maker.make(CHOICES, choosing("a"), recipe=BuiltinTask(task="sciq"))
+    async with platform.service() as client:
+        await finished(platform, client, base, disjoint, reworded, partial, choices)
+        found = {}
+        for name, run in (
+            ("disjoint", disjoint),
+            ("reworded", reworded),
+            ("partial", partial),
+            ("choices", choices),
+        ):
+            response = await compare(client, base, run)
+            assert response.status_code == 201, response.text
+            (found[name],) = response.json()["candidates"]
+            listed = await items(client, response.json())
+            assert len(listed) == (12 if name == "partial" else 0)
+        flips = await client.get(
+            f"/v1/comparisons/{response.json()['id']}/items", params={"metric": STRICT, "flip": "lost"}
+        )
+    for name, report in found.items():
+        assert not report["valid"], name
+        invalid = [one for one in report["findings"] if one["severity"] == "invalid"]
+        assert invalid, name
+        assert all(one["message"] for one in invalid)
+    assert found["disjoint"]["coverage"]["paired"] == 0
+    assert found["reworded"]["coverage"]["prompt_differs"] == 20
+    assert found["partial"]["coverage"]["failed_in_candidate"] == 8
+    assert flips.status_code == 422
+
+
+async def test_what_cannot_be_compared_is_refused(platform: Any) -> None:
+    base = await platform.maker.make(ROWS[:20], answering("base", of=4))
+    other = await platform.maker.make(ROWS[:20], answering("other", of=4))
     running = await platform.maker.make(ROWS[:20], answering("base", of=4), state="Running")
     cancelled = await platform.maker.make(ROWS[:20], answering("base", of=4))
     async with platform.service() as client:
-        await finished(platform, client, base, disjoint, reworded, cancelled)
+        await finished(platform, client, base, other, cancelled)
         platform.peers.runs[cancelled.id]["state"] = "Cancelled"
         itself = await compare(client, base, base)
-        nothing = await compare(client, base, disjoint)
-        prompts = await compare(client, base, reworded)
+        twice = await compare(client, base, other, other)
+        noise = await compare(client, base, other, noise_floor_run_id=base.id)
         early = await compare(client, base, running)
         stopped = await compare(client, cancelled, base)
+        column = await compare(client, base, other, cluster_column="subject")
         unknown = await client.post(
-            "/v1/comparisons", json={"baseline_run_id": "run_none", "candidate_run_id": base.id}
+            "/v1/comparisons", json={"baseline_run_id": "run_none", "candidate_run_ids": [base.id]}
+        )
+        strangers = await client.post(
+            "/v1/comparisons", json={"baseline_run_id": base.id, "candidate_run_ids": [other.id, "run_none"]}
         )
         misspelt = await client.post("/v1/comparisons", json={"baseline": base.id})
+        nobody = await compare(client, base)
         missing = await client.get("/v1/comparisons/cmp_none/items")
         listed = (await client.get("/v1/comparisons")).json()
-    assert (itself.status_code, itself.json()["errors"][0]["field"]) == (422, "candidate_run_id")
-    assert nothing.status_code == 422
-    assert "share no item" in nothing.json()["detail"]
-    assert prompts.status_code == 422
-    assert "20 documents are in both runs with another prompt" in prompts.json()["detail"]
+    for response, field in (
+        (itself, "candidate_run_ids.0"),
+        (twice, "candidate_run_ids.1"),
+        (noise, "noise_floor_run_id"),
+        (column, "cluster_column"),
+        (nobody, "candidate_run_ids"),
+    ):
+        assert (response.status_code, response.json()["errors"][0]["field"]) == (422, field)
+    assert "there are: answer, family, question" in column.json()["detail"]
     assert early.status_code == 409
     assert f"run {running.id} is Running" in early.json()["detail"]
     assert (stopped.status_code, stopped.json()["errors"][0]["field"]) == (409, "baseline_run_id")
     assert (unknown.status_code, unknown.json()["errors"][0]["field"]) == (404, "baseline_run_id")
+    assert (strangers.status_code, strangers.json()["errors"][0]["field"]) == (404, "candidate_run_ids.1")
     assert misspelt.status_code == 422
     assert missing.status_code == 404
     assert listed["items"] == []
     assert not await platform.published(ComparisonCreated.SUBJECT)
+
+
+async def test_scored_views_compare_like_runs(platform: Any) -> None:
+    rows = [
+        {"question": f"What is {number} + 3?", "answer": f"It is.\n#### {number + 3}"} for number in range(30)
+    ]
+    task = BuiltinTask(task="gsm8k")
+    base = await platform.maker.make(rows, lambda document: [f"It is {document.index + 3}"], recipe=task)
+    other = await platform.maker.make(
+        rows,
+        lambda document: [f"It is {document.index + 3 if document.index % 5 else 1000}"],
+        recipe=task,
+        artifact="other",
+    )
+    scoring = {"filters": [{"name": "last", "steps": [{"function": "last-number"}]}]}
+    async with platform.service() as client:
+        await finished(platform, client, base, other)
+        views = []
+        for run in (base, other):
+            asked = await client.post("/v1/scorings", json={"run_id": run.id, "scoring": scoring})
+            views.append(asked.json()["id"])
+        early = await client.post(
+            "/v1/comparisons", json={"baseline_run_id": views[0], "candidate_run_ids": ["scr_none"]}
+        )
+        for view_id in views:
+            deadline = time.monotonic() + 60
+            while (await client.get(f"/v1/scorings/{view_id}")).json()["state"] != "final":
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.05)
+        body = {"baseline_run_id": views[0], "candidate_run_ids": [views[1], other.id]}
+        comparison = (await client.post("/v1/comparisons", json=body)).json()
+        lost = await items(
+            client, comparison, metric="gsm8k.exact_match,last", flip="lost", candidate=views[1]
+        )
+    assert early.status_code in (404, 409)
+    assert (comparison["baseline"]["run_id"], comparison["baseline"]["scoring_id"]) == (base.id, views[0])
+    assert [one["candidate"]["scoring_id"] for one in comparison["candidates"]] == [views[1], None]
+    compared = quality(comparison["candidates"][0], "gsm8k.exact_match,last")
+    assert (compared["baseline"], compared["candidate"]) == (1.0, 24 / 30)
+    assert [item["baseline"]["index"] for item in lost] == [0, 5, 10, 15, 20, 25]
+    assert {item["flip_class"] for item in lost} == {"numeric_answer"}
+    assert comparison["candidates"][1]["quality"] == []  # scored by other filters, so nothing is shared
 
 
 CHOICES = [
@@ -275,28 +416,24 @@ def choosing(salt: str) -> Any:
 async def test_a_multiple_choice_task_by_log_probabilities(platform: Any) -> None:
     task = BuiltinTask(task="sciq")
     base = await platform.maker.make(CHOICES, choosing("a"), recipe=task)
-    other = await platform.maker.make(CHOICES, choosing("b"), recipe=task)
-    questions = await platform.maker.make(ROWS[:20], answering("base", of=4))
+    other = await platform.maker.make(CHOICES, choosing("b"), recipe=task, artifact="other")
     async with platform.service() as client:
-        await finished(platform, client, base, other, questions)
+        await finished(platform, client, base, other)
         metrics = (await client.get(f"/v1/metrics/runs/{base.id}")).json()
         comparison = (await compare(client, base, other)).json()
-        items = (
-            await client.get(
-                f"/v1/comparisons/{comparison['id']}/items",
-                params={"metric": "sciq.acc,none", "flip": "lost", "limit": 200},
-            )
-        ).json()["items"]
-        mixed = await compare(client, base, questions)
+        lost = await items(client, comparison, metric="sciq.acc,none", flip="lost")
     assert metrics["quality"] == base.expected.metrics
     assert metrics["runtime"]["ttftP50"] is None
     assert metrics["runtime_details"]["null_reasons"]["tps"].startswith("not applicable")
     assert metrics["runtime"]["requestsPerSecond"] > 0
-    accuracy = next(one for one in comparison["quality"] if one["metric"] == "sciq.acc,none")
+    (report,) = comparison["candidates"]
+    accuracy = quality(report, "sciq.acc,none")
     assert accuracy["baseline"] == pytest.approx(base.expected.metrics["sciq.acc,none"])
-    assert accuracy["flips"]["lost"] == len(items) > 0
-    for item in items:
+    assert accuracy["chance"] == 0.25
+    # A model that only guesses shows nothing, whatever the difference is.
+    assert "floor" in " ".join(guard["code"] for guard in accuracy["guards"])
+    assert accuracy["flips"]["lost"] == len(lost) > 0
+    assert {item["flip_class"] for item in lost} == {"choice_changed"}
+    for item in lost:
         right = CHOICES[item["baseline"]["index"]]["correct_answer"]
         assert item["baseline"]["response"].strip() == right != item["candidate"]["response"].strip()
-    assert mixed.status_code == 422
-    assert "'sciq'" in mixed.json()["detail"]

@@ -19,6 +19,10 @@ class UnknownPolicy(NotFound):
     """There is no policy of this name, no such version of it, or none of this id."""
 
 
+class UnknownDecision(NotFound):
+    """There is no decision of this id."""
+
+
 class RunNotFinal(Conflict):
     """The run has no final metrics, so it cannot be compared or re-scored; the message names its state."""
 
@@ -27,8 +31,16 @@ class InvalidScoring(InvalidRequest):
     """The responses of the run cannot be scored in this way; nothing was stored."""
 
 
-class NotComparable(InvalidRequest):
-    """The two runs answer different questions; nothing was compared."""
+class RepeatedRun(InvalidRequest):
+    """A run is named twice in a comparison; nothing was compared."""
+
+
+class UnknownColumn(InvalidRequest):
+    """The rows of the baseline have no such column; the message lists those they have."""
+
+
+class EvidenceTooLarge(InvalidRequest):
+    """The runs have more evidence than one bundle holds; nothing was decided."""
 
 
 class UnknownMetric(InvalidRequest):

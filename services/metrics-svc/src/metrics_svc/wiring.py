@@ -18,9 +18,13 @@ from assay_harness.process import warm_up
 from metrics_svc.api import ROUTERS
 from metrics_svc.consumers import subscriptions
 from metrics_svc.service import MetricsService
+from metrics_svc.service.clusters import ClusterService
 from metrics_svc.service.comparisons import ComparisonService
+from metrics_svc.service.decisions import DecisionService
 from metrics_svc.service.evidence import EvidenceService
 from metrics_svc.service.harness import HarnessOpener
+from metrics_svc.service.items import ItemService
+from metrics_svc.service.planner import PlannerService
 from metrics_svc.service.policies import PolicyService
 from metrics_svc.service.runs import RunService
 from metrics_svc.service.scorings import ScoringService
@@ -30,11 +34,13 @@ from metrics_svc.worker import ScorerParts, scorer_of
 
 SERVICE = "metrics-svc"
 
-DESCRIPTION = """Scores, metrics and comparisons.
+DESCRIPTION = """Scores, metrics, comparisons and decisions.
 
 Read a run's **quality and runtime metrics**, live while it runs; list its scored samples; **score** the
-responses of a finished run **again** with other filters or metrics, without asking the model; **compare** two
-Succeeded runs item by item, and look at the items behind every flip."""
+responses of a finished run **again** with other filters or metrics, without asking the model; **compare**
+Succeeded runs with a baseline item by item, and look at the items behind every flip; write a **policy** and
+let it **decide** whether a candidate may replace the baseline: with every reason, and with the evidence in
+one file that verifies offline; **plan** how many samples a margin needs."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -60,7 +66,18 @@ def create_app(settings: Settings) -> FastAPI:
             evidence = EvidenceService(store=store, runs=runs, release=version(SERVICE))
             policies = PolicyService(store=store, events=infrastructure.events)
             await policies.seed()
-            comparisons = ComparisonService(store=store, runs=runs, events=infrastructure.events)
+            clusters = ClusterService(store=store, harness=harness)
+            comparisons = ComparisonService(
+                store=store, evidence=evidence, clusters=clusters, events=infrastructure.events
+            )
+            decisions = DecisionService(
+                store=store,
+                comparisons=comparisons,
+                policies=policies,
+                evidence=evidence,
+                clusters=clusters,
+                events=infrastructure.events,
+            )
             scorer = scorer_of(
                 ScorerParts(
                     settings=settings,
@@ -74,7 +91,13 @@ def create_app(settings: Settings) -> FastAPI:
             )
             app.state.infrastructure = infrastructure
             app.state.service = MetricsService(
-                runs=runs, scorings=scorings, comparisons=comparisons, policies=policies
+                runs=runs,
+                scorings=scorings,
+                comparisons=comparisons,
+                items=ItemService(store=store, comparisons=comparisons),
+                policies=policies,
+                decisions=decisions,
+                planner=PlannerService(comparisons=comparisons),
             )
             async with (
                 in_background(warm_up(), scorer.run()),

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 
 from metrics_svc.service.comparisons import ComparisonService
+from metrics_svc.service.decisions import DecisionService
+from metrics_svc.service.items import ItemService
+from metrics_svc.service.planner import PlannerService
 from metrics_svc.service.policies import PolicyService
 from metrics_svc.service.runs import RunService
 from metrics_svc.service.scorings import ScoringService
@@ -15,4 +18,7 @@ class MetricsService:
     runs: RunService
     scorings: ScoringService
     comparisons: ComparisonService
+    items: ItemService
     policies: PolicyService
+    decisions: DecisionService
+    planner: PlannerService

@@ -1,59 +1,127 @@
-"""Comparisons of two runs."""
+"""Comparisons of runs: made once for the same inputs, and kept."""
 
 import asyncio
-from collections.abc import Mapping
+import hashlib
+import json
+import tempfile
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, JsonValue
+import pyarrow
+import pyarrow.parquet
+from pydantic import BaseModel
 
 from assay_chassis.errors import Fault
 from assay_chassis.identifiers import new_id
 from assay_chassis.outbox import EventWriter
 from assay_chassis.store import Document, DuplicateKey
 from assay_contracts.metrics_events import ComparisonCreated
-from metrics_svc.domain.comparison import Evidence, Flip, Item, compare, flip_of
-from metrics_svc.domain.comparison_report import ComparisonReport, PairedItem
-from metrics_svc.domain.runs import ScoringState, now
-from metrics_svc.domain.samples import ScoredSample
-from metrics_svc.domain.values import SampleNumbers
-from metrics_svc.errors import InvalidFilter, RunNotFinal, UnknownComparison
-from metrics_svc.service.runs import RunService
-from metrics_svc.service.samples import choose_metric
+from assay_evidence.comparison import ComparisonOutcome, compare
+from assay_evidence.policy import Policy, PolicySpec
+from assay_evidence.report import ComparisonReport, ComparisonSettings
+from metrics_svc.domain.runs import now
+from metrics_svc.errors import RepeatedRun, UnknownComparison
+from metrics_svc.service.clusters import ClusterService
+from metrics_svc.service.evidence import EvidenceService, FinalRun
 from metrics_svc.store import MetricsStore
 
-COMPARABLE_STATES = ("Scoring", "Succeeded")
-"""States of a run with final metrics; eval-svc may not yet have heard of them."""
+
+class PolicyReference(BaseModel):
+    """A version of a policy."""
+
+    id: str
+    name: str
+    version: int
+    digest: str
+
+    @classmethod
+    def of(cls, policy: Policy) -> "PolicyReference":
+        """The policy by name."""
+        return cls(id=policy.id, name=policy.name, version=policy.version, digest=policy.digest)
 
 
 class Comparison(ComparisonReport):
-    """A stored comparison."""
+    """A stored comparison. ``policy``: whose margins it has, where it was made for a decision."""
 
     id: str
+    policy: PolicyReference | None = None
     created_at: str
     created_by: str
 
 
-class ComparedSample(BaseModel):
-    """One side of a paired item."""
+@dataclass(frozen=True, slots=True)
+class ComparisonInputs:
+    """All that a comparison is a function of; final views never change.
 
-    index: int
-    status: str
-    value: float | None
-    response: str | None
-    filtered: dict[str, JsonValue]
+    Attributes:
+        baseline, noise_floor: runs or scored views.
+        candidates: the same; at least one.
+        policy: whose rules give margins, alpha and directions.
+    """
+
+    baseline: str
+    candidates: tuple[str, ...]
+    noise_floor: str | None
+    settings: ComparisonSettings
+    policy: Policy | None = None
+
+    @property
+    def digest(self) -> str:
+        """The same for the same inputs."""
+        content = {
+            "baseline": self.baseline,
+            "candidates": self.candidates,
+            "noise_floor": self.noise_floor,
+            "settings": self.settings.model_dump(mode="json"),
+            "policy": self.policy and self.policy.id,
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def candidate_field(self, place: int) -> str:
+        """Field of the request that names a candidate; of a decision there is one."""
+        return f"candidate_run_ids.{place}" if self.policy is None else "candidate_run_id"
+
+    def check(self) -> None:
+        """Refuse a run or view that is named twice.
+
+        Raises:
+            RepeatedRun: names the field.
+        """
+        named = {self.baseline: "baseline_run_id"}
+        others = [(each, self.candidate_field(place)) for place, each in enumerate(self.candidates)]
+        if self.noise_floor is not None:
+            others.append((self.noise_floor, "noise_floor_run_id"))
+        for view_id, field in others:
+            if view_id in named:
+                raise _repeated(view_id, field=field, other=named[view_id])
+            named[view_id] = field
 
 
-class ComparedItem(BaseModel):
-    """A paired item by one metric. ``flip`` is ``None`` where the metric is not one of right and wrong."""
+@dataclass(frozen=True, slots=True)
+class KeptComparison:
+    """A comparison and where what it stands on lies.
 
-    metric: str
-    flip: Flip | None
-    doc_hash: str
-    prompt: str | None
-    target: str
-    baseline: ComparedSample
-    candidate: ComparedSample
+    Attributes:
+        report: what the comparison says, without what it got when it was stored.
+        task: what the baseline ran; of a group, the group.
+        baseline, candidates, noise_floor: identifiers of evidence.
+        pairs: sha256 of the pairs with each candidate.
+        clusters: sha256 of the labels of the clusters.
+        is_new: whether it was made by this call.
+    """
+
+    comparison: Comparison
+    report: ComparisonReport
+    task: str
+    baseline: str
+    candidates: list[str]
+    noise_floor: str | None
+    pairs: list[str]
+    clusters: str | None
+    is_new: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,94 +132,129 @@ class ComparisonPage:
     next_cursor: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class ItemPage:
-    """Part of the paired items, in the order of the baseline's documents."""
-
-    items: list[ComparedItem]
-    next_cursor: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Created:
-    """A comparison, and whether it is new."""
-
-    comparison: Comparison
-    is_new: bool
+class _ComparedRuns(NamedTuple):
+    baseline: FinalRun
+    candidates: Sequence[FinalRun]
+    noise_floor: FinalRun | None
 
 
 class ComparisonService:
-    """Compares final runs and keeps the results."""
+    """Compares final runs and keeps the results.
 
-    def __init__(self, *, store: MetricsStore, runs: RunService, events: EventWriter) -> None:
+    One comparison at a time in a process: it holds the columns of every run in memory.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: MetricsStore,
+        evidence: EvidenceService,
+        clusters: ClusterService,
+        events: EventWriter,
+    ) -> None:
         self._store = store
-        self._runs = runs
+        self._evidence = evidence
+        self._clusters = clusters
         self._events = events
+        self._turn = asyncio.Lock()
 
-    async def create(self, *, baseline_run_id: str, candidate_run_id: str, client: str) -> Created:
-        """Compare two runs; the same two always give the same comparison.
+    async def create(self, inputs: ComparisonInputs, *, client: str) -> KeptComparison:
+        """Compare; the same inputs always give the same comparison.
 
         Raises:
+            RepeatedRun: a run is named twice.
             UnknownRun: there is no such run.
             RunNotFinal: a run has no final metrics.
-            NotComparable: the runs answer different questions.
-            InvalidFilter: both are the same run.
+            UnknownColumn: the baseline's rows have no such cluster column.
+            Unavailable: a peer or the store does not answer.
         """
-        if baseline_run_id == candidate_run_id:
-            message = "a run cannot be compared with itself; name another run"
-            raise InvalidFilter(message, faults=[Fault(message, field="candidate_run_id")])
-        pair_key = f"{baseline_run_id}:{candidate_run_id}"
-        if existing := await self._store.comparisons.find_one({"pair_key": pair_key}):
-            return Created(_comparison(existing), is_new=False)
-        baseline = await self._evidence(baseline_run_id, field="baseline_run_id")
-        candidate = await self._evidence(candidate_run_id, field="candidate_run_id")
-        outcome = await asyncio.to_thread(compare, baseline, candidate)
-        # The items come first, under a key of the pair: after a crash in between they are written again.
-        await self._store.pair_log(pair_key).put(outcome.items)
+        inputs.check()
+        if (known := await self._known(inputs)) is not None:
+            return known
+        runs = await self._runs(inputs)
+        async with self._turn:
+            if (known := await self._known(inputs)) is not None:  # asked for twice at once
+                return known
+            return await self._make(inputs, runs, client=client)
+
+    async def _runs(self, inputs: ComparisonInputs) -> _ComparedRuns:
+        baseline = await self._evidence.final(inputs.baseline, field="baseline_run_id")
+        candidates = [
+            await self._evidence.final(view_id, field=inputs.candidate_field(place))
+            for place, view_id in enumerate(inputs.candidates)
+        ]
+        noise_floor = None
+        if inputs.noise_floor is not None:
+            noise_floor = await self._evidence.final(inputs.noise_floor, field="noise_floor_run_id")
+            if noise_floor.facts.run_id == baseline.facts.run_id:
+                # Another scoring of the same responses has no noise at all.
+                raise _repeated(baseline.facts.run_id, field="noise_floor_run_id", other="baseline_run_id")
+        if inputs.policy is not None and candidates[0].facts.run_id == baseline.facts.run_id:
+            raise _repeated(baseline.facts.run_id, field="candidate_run_id", other="baseline_run_id")
+        return _ComparedRuns(baseline, candidates, noise_floor)
+
+    async def _known(self, inputs: ComparisonInputs) -> KeptComparison | None:
+        found = await self._store.comparisons.find_one({"inputs": inputs.digest})
+        return None if found is None else _kept(found)
+
+    async def _make(
+        self,
+        inputs: ComparisonInputs,
+        runs: _ComparedRuns,
+        *,
+        client: str,
+    ) -> KeptComparison:
+        baseline, candidates, noise_floor = runs
+        column = inputs.settings.cluster_column
+        labels = None if column is None else await self._clusters.labels(baseline, column=column)
+        with tempfile.TemporaryDirectory(prefix="assay-comparison-", ignore_cleanup_errors=True) as name:
+            directory = Path(name)
+            second = None
+            if noise_floor is not None:
+                second = await self._evidence.read(noise_floor.evidence, directory)
+            outcome: ComparisonOutcome = await asyncio.to_thread(
+                compare,
+                await self._evidence.read(baseline.evidence, directory),
+                [await self._evidence.read(one.evidence, directory) for one in candidates],
+                settings=inputs.settings,
+                policy=inputs.policy,
+                noise_floor=second,
+                clusters=labels,
+            )
+            # The files come first, under their digests: after a crash in between they are found there.
+            pairs = [await self._keep_pairs(table, directory) for table in outcome.pairs]
+            clusters = None if labels is None else await self._clusters.keep(labels, directory)
         comparison_id = new_id("cmp")
+        reference = inputs.policy and PolicyReference.of(inputs.policy).model_dump()
         document: Document = {
             "_id": comparison_id,
             "sort_key": comparison_id,
-            "pair_key": pair_key,
-            "report": outcome.report.model_dump_json(),
+            "inputs": inputs.digest,
+            "method_id": baseline.facts.method_id,
+            "task": baseline.facts.task,
+            "policy": reference,
+            "report": zlib.compress(outcome.report.model_dump_json().encode()),
+            "baseline": baseline.evidence.id,
+            "candidates": [one.evidence.id for one in candidates],
+            "noise_floor": noise_floor and noise_floor.evidence.id,
+            "pairs": pairs,
+            "clusters": clusters,
             "created_at": now(),
             "created_by": client,
         }
-        event = ComparisonCreated(
-            comparison_id=comparison_id,
-            baseline_run_id=baseline_run_id,
-            candidate_run_id=candidate_run_id,
-            paired_items=outcome.report.coverage.paired,
-        )
+        event = _event(comparison_id, outcome.report)
         try:
             stored = await self._store.comparisons.insert(document, events=self._events(event))
-        except DuplicateKey:
-            existing = await self._store.comparisons.find_one({"pair_key": pair_key})
-            assert existing is not None
-            return Created(_comparison(existing), is_new=False)
-        return Created(_comparison(stored), is_new=True)
+        except DuplicateKey:  # another instance was quicker
+            known = await self._known(inputs)
+            assert known is not None
+            return known
+        return _kept(stored, is_new=True)
 
-    async def _evidence(self, run_id: str, *, field: str) -> Evidence:
-        run = await self._runs.run(run_id, field=field)
-        metrics = await self._runs.metrics(run_id)
-        if metrics.state is not ScoringState.FINAL or run["state"] not in COMPARABLE_STATES:
-            message = (
-                f"run {run_id} is {run['state']} and its metrics are {metrics.state.value}; only a Succeeded "
-                "run can be compared"
-            )
-            raise RunNotFinal(message, faults=[Fault(message, field=field)])
-        assert metrics.subject is not None
-        task, numbers = metrics.subject.task, SampleNumbers(metrics)
-        items: list[Item] = []
-        async for block in self._store.scored_log(run_id).blocks():
-            for position, sample in enumerate(block.samples):
-                values = numbers.of(sample)
-                if not values and sample.failed:
-                    continue  # an excluded sample is no evidence
-                key, index = sample.record.key(task=task), sample.record.index
-                items.append(Item(key=key, index=index, block=block.number, position=position, values=values))
-        items.sort(key=lambda item: item.index)
-        return Evidence(metrics=metrics, subject=metrics.subject, items=items)
+    async def _keep_pairs(self, table: pyarrow.Table, directory: Path) -> str:
+        path = directory / new_id("pairs")
+        await asyncio.to_thread(pyarrow.parquet.write_table, table, path, compression="zstd")
+        return await self._store.files.put(path)
 
     async def get(self, comparison_id: str) -> Comparison:
         """One comparison.
@@ -159,159 +262,72 @@ class ComparisonService:
         Raises:
             UnknownComparison: there is none of this id.
         """
-        return _comparison(await self._document(comparison_id))
+        return (await self.kept(comparison_id)).comparison
 
-    async def _document(self, comparison_id: str) -> Document:
-        found = await self._store.comparisons.get(comparison_id)
-        if found is None:
-            raise UnknownComparison(f"there is no comparison {comparison_id!r}")
-        return found
-
-    async def page(self, *, cursor: str | None, limit: int) -> ComparisonPage:
-        """Comparisons, newest first."""
-        page = await self._store.comparisons.page({}, cursor=cursor, limit=limit)
-        return ComparisonPage(
-            items=[_comparison(document) for document in page.items], next_cursor=page.next_cursor
-        )
-
-    async def items(
-        self,
-        comparison_id: str,
-        *,
-        metric: str | None,
-        flip: Flip | None,
-        cursor: str | None,
-        limit: int,
-    ) -> ItemPage:
-        """Paired items with both responses.
-
-        Args:
-            comparison_id: the comparison.
-            metric: whose values to show and to filter by; the first one, if no ``flip`` is wanted.
-            flip: only items with which this happened.
-            cursor: ``next_cursor`` of the page before.
-            limit: items on the page.
+    async def kept(self, comparison_id: str) -> KeptComparison:
+        """One comparison and where what it stands on lies.
 
         Raises:
             UnknownComparison: there is none of this id.
-            UnknownMetric: the comparison has no such metric.
-            InvalidFilter: the metric has no flips, or the cursor is not one of this list's.
         """
-        document = await self._document(comparison_id)
-        report = ComparisonReport.model_validate_json(document["report"])
-        names = [compared.metric for compared in report.quality]
-        chosen = choose_metric(metric, names, needed=flip is not None or not names) or names[0]
-        select = _Selection.of(report, metric=chosen, flip=flip)
-        found: list[PairedItem] = []
-        next_cursor: str | None = None
-        log = self._store.pair_log(document["pair_key"])
-        async for number, item in log.items(start=_read_cursor(cursor)):
-            if not select.matches(item):
-                continue
-            if len(found) == limit:
-                next_cursor = str(number)
-                break
-            found.append(item)
-        samples = _Samples(self._store, report)
-        return ItemPage(items=[await samples.show(item, select) for item in found], next_cursor=next_cursor)
+        found = await self._store.comparisons.get(comparison_id)
+        if found is None:
+            raise UnknownComparison(f"there is no comparison {comparison_id!r}")
+        return _kept(found)
 
-
-@dataclass(frozen=True, slots=True)
-class _Selection:
-    """A metric of a comparison, where its values lie in a paired item, and the flip that is wanted."""
-
-    metric: str
-    position: int
-    higher_is_better: bool | None
-    wanted: Flip | None
-
-    @classmethod
-    def of(cls, report: ComparisonReport, *, metric: str, flip: Flip | None) -> "_Selection":
-        position, compared = next(
-            (number, one) for number, one in enumerate(report.quality) if one.metric == metric
-        )
-        if flip is not None and compared.flips is None:
-            message = f"{metric} is not a metric of right and wrong, so it has no flips"
-            raise InvalidFilter(message, faults=[Fault(message, field="flip")])
-        return cls(
-            metric=metric,
-            position=position,
-            higher_is_better=compared.higher_is_better if compared.flips else None,
-            wanted=flip,
+    async def page(self, *, method_id: str | None = None, cursor: str | None, limit: int) -> ComparisonPage:
+        """Comparisons, newest first; only those whose baseline ran a method, if one is given."""
+        query = {} if method_id is None else {"method_id": method_id}
+        page = await self._store.comparisons.page(query, cursor=cursor, limit=limit)
+        return ComparisonPage(
+            items=[_kept(document).comparison for document in page.items], next_cursor=page.next_cursor
         )
 
-    def flip(self, item: PairedItem) -> Flip | None:
-        """What became of the item; ``None`` where that cannot be said."""
-        baseline = item.baseline_values.get(self.position)
-        candidate = item.candidate_values.get(self.position)
-        if baseline is None or candidate is None or self.higher_is_better is None:
-            return None
-        return flip_of(baseline, candidate, higher_is_better=self.higher_is_better)
 
-    def matches(self, item: PairedItem) -> bool:
-        """Whether the item has the metric, and the wanted flip."""
-        if self.position not in item.baseline_values and self.position not in item.candidate_values:
-            return False
-        return self.wanted is None or self.flip(item) is self.wanted
-
-
-class _Samples:
-    """Reads the samples behind paired items, every block once."""
-
-    def __init__(self, store: MetricsStore, report: ComparisonReport) -> None:
-        self._store = store
-        self._baseline = report.baseline.run_id
-        self._candidate = report.candidate.run_id
-        self._blocks: dict[tuple[str, int], list[ScoredSample]] = {}
-
-    async def show(self, item: PairedItem, selection: _Selection) -> ComparedItem:
-        """The item with prompt, target and both responses."""
-        baseline = await self._sample(self._baseline, item.baseline_block, item.baseline_position)
-        candidate = await self._sample(self._candidate, item.candidate_block, item.candidate_position)
-        requests = baseline.record.requests
-        return ComparedItem(
-            metric=selection.metric,
-            flip=selection.flip(item),
-            doc_hash=item.doc_hash,
-            prompt=requests[0].prompt if requests else None,
-            target=baseline.record.target,
-            baseline=_side(baseline, item.baseline_values.get(selection.position)),
-            candidate=_side(candidate, item.candidate_values.get(selection.position)),
-        )
-
-    async def _sample(self, run_id: str, block: int, position: int) -> ScoredSample:
-        key = (run_id, block)
-        if key not in self._blocks:
-            samples = await self._store.scored_log(run_id).block(block)
-            assert samples is not None, f"scored block {block} of {run_id} is gone"
-            self._blocks[key] = samples
-        return self._blocks[key][position]
-
-
-def _side(sample: ScoredSample, value: float | None) -> ComparedSample:
-    return ComparedSample(
-        index=sample.record.index,
-        status=sample.record.status,
-        value=value,
-        response=sample.response_text(),
-        filtered=sample.filtered(),
+def settings_of(policy: PolicySpec, *, cluster_column: str | None) -> ComparisonSettings:
+    """How runs are compared for a decision. Margins are those of the policy's rules."""
+    return ComparisonSettings(
+        alpha=policy.alpha,
+        power=policy.power,
+        coverage_floor=policy.coverage_floor,
+        cluster_column=cluster_column,
     )
 
 
-def _comparison(document: Mapping[str, Any]) -> Comparison:
-    report = ComparisonReport.model_validate_json(document["report"])
-    return Comparison(
+def _repeated(run_id: str, *, field: str, other: str) -> RepeatedRun:
+    message = f"{run_id} is named twice ({other} and {field}); name different runs"
+    return RepeatedRun(message, faults=[Fault(message, field=field)])
+
+
+def _event(comparison_id: str, report: ComparisonReport) -> ComparisonCreated:
+    first = report.candidates[0]
+    return ComparisonCreated(
+        comparison_id=comparison_id,
+        baseline_run_id=report.baseline.run_id,
+        candidate_run_id=first.candidate.run_id,
+        paired_items=first.coverage.paired,
+        candidate_run_ids=[one.candidate.run_id for one in report.candidates],
+        valid=all(one.valid for one in report.candidates),
+    )
+
+
+def _kept(document: Mapping[str, Any], *, is_new: bool = False) -> KeptComparison:
+    report = ComparisonReport.model_validate_json(zlib.decompress(document["report"]))
+    comparison = Comparison(
         **dict(report),
         id=document["_id"],
+        policy=document["policy"],
         created_at=document["created_at"],
         created_by=document["created_by"],
     )
-
-
-def _read_cursor(cursor: str | None) -> int:
-    if cursor is None:
-        return 0
-    if not (cursor.isascii() and cursor.isdigit()):
-        message = "this cursor is not one that the list gave; start again without it"
-        raise InvalidFilter(message, faults=[Fault(message, field="cursor")])
-    return int(cursor)
+    return KeptComparison(
+        comparison=comparison,
+        report=report,
+        task=document["task"],
+        baseline=document["baseline"],
+        candidates=document["candidates"],
+        noise_floor=document["noise_floor"],
+        pairs=document["pairs"],
+        clusters=document["clusters"],
+        is_new=is_new,
+    )

@@ -46,15 +46,20 @@ class HarnessOpener:
     async def _row_files(self, references: RowReferences) -> RowFiles:
         evaluation, fewshot = references.evaluation, references.fewshot
         return RowFiles(
-            evaluation=await self._download(evaluation),
+            evaluation=await self.download(evaluation),
             evaluation_split=evaluation.split,
             evaluation_origin=evaluation.origin,
-            fewshot=await self._download(fewshot) if fewshot else None,
+            fewshot=await self.download(fewshot) if fewshot else None,
             fewshot_split=fewshot.split if fewshot else None,
             fewshot_origin=fewshot.origin if fewshot else None,
         )
 
-    async def _download(self, snapshot: SnapshotReference) -> Path:
+    async def download(self, snapshot: SnapshotReference) -> Path:
+        """The snapshot's file on this machine.
+
+        Raises:
+            NotFound, DigestMismatch, Unavailable: it cannot be had.
+        """
         return await self._datasets.download(
             f"/v1/snapshots/{snapshot.snapshot_id}/content.parquet",
             sha256=snapshot.digest,

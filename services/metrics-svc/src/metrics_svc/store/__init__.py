@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from assay_chassis.store import Collection, Index, Store
 from metrics_svc.store.files import EvidenceFiles
-from metrics_svc.store.pairs import PairLog
 from metrics_svc.store.scored import ScoredLog
 
 _SCORINGS = (
@@ -56,7 +55,6 @@ class MetricsStore:
     policies: Collection
     decisions: Collection
     files: EvidenceFiles
-    pairs: Collection
 
     @classmethod
     async def open(cls, store: Store) -> "MetricsStore":
@@ -66,18 +64,11 @@ class MetricsStore:
             scored=await store.collection("scored_blocks", (Index(("run_id", "sort_key")),)),
             evidence=await store.collection("evidence"),
             # Not "comparisons": reports of earlier releases lie there, under another unique key.
-            comparisons=await store.collection(
-                "comparisons", (Index(("pair_key",), unique=True), Index(("sort_key",)))
-            ),
-            pairs=await store.collection("paired_items", (Index(("pair_key", "sort_key")),)),
+            comparisons=await store.collection("comparison_reports", _COMPARISONS),
             policies=await store.collection("policies", _POLICIES),
             decisions=await store.collection("decisions", _DECISIONS),
             files=EvidenceFiles(store.files("evidence_files")),
         )
-
-    def pair_log(self, pair_key: str) -> PairLog:
-        """The paired items of two runs."""
-        return PairLog(self.pairs, pair_key=pair_key)
 
     def scored_log(self, view_id: str) -> ScoredLog:
         """The scored blocks of one view."""

@@ -25,6 +25,14 @@ class EvidenceFiles:
         await self._files.put(digest, _chunks(path))
         return digest
 
+    def chunks(self, digest: str) -> AsyncIterator[bytes]:
+        """A file, in pieces.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        return self._files.chunks(digest)
+
     async def fetch(self, digest: str, directory: Path) -> Path:
         """A copy of a file in ``directory``, under its digest.
 
