@@ -201,6 +201,8 @@ async def test_a_group_is_watched_by_a_metric_of_all_its_tasks(service: Any) -> 
     rule = found["plan"]["early_stop"]
     assert (rule["metric"], rule["looks"], rule["planned_samples"]) == ("wmdp.acc,none", [60, 120], 120)
     assert {sample["task"] for sample in samples[:30]} == set(tasks), "tasks are mixed"
+    counts = {"samples_total": 40, "samples_done": 40, "samples_failed": 0}
+    assert found["progress"]["members"] == [{"task": task, **counts} for task in tasks]
     assert sorted(sample["index"] for sample in samples) == list(range(120))
     assert [fault["field"] for fault in member["errors"]] == ["options.early_stop.metric"]
     assert [fault["field"] for fault in without["errors"]] == ["options.early_stop"]

@@ -45,7 +45,8 @@ async def test_a_run_goes_from_queued_to_succeeded_and_tells_every_step(service:
         assert run["state"] == "Queued"
         assert run["plan"]["task"]["document_count"] == 20
         scoring = await service.wait(run["id"], "Scoring")
-        assert scoring["progress"] == {"samples_total": 20, "samples_done": 20, "samples_failed": 0}
+        counts = {"samples_total": 20, "samples_done": 20, "samples_failed": 0}
+        assert scoring["progress"] == {**counts, "members": None}
         quality = {"jsonl_qa.exact_match,strict": 0.5, "jsonl_qa.exact_match_stderr,strict": None}
         await publish(service, RunScored(run_id=run["id"], samples=20, quality=quality, runtime={"tps": 1.5}))
         succeeded = await service.wait(run["id"], "Succeeded")

@@ -136,12 +136,22 @@ class StoppedEarly(BaseModel):
     outcome: Literal["proven", "hopeless"]
 
 
+class MemberProgress(BaseModel):
+    """Samples of one task of a group."""
+
+    task: str
+    samples_total: int
+    samples_done: int
+    samples_failed: int
+
+
 class Progress(BaseModel):
     """Samples of a run."""
 
     samples_total: int
     samples_done: int
     samples_failed: int
+    members: list[MemberProgress] | None = Field(default=None, description="of a group, by task in order")
 
 
 class RunError(BaseModel):

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -206,6 +207,48 @@ class SampleRecord(BaseModel):
     status: Literal["ok", "failed"]
     error: dict[str, Any] | None = None
     requests: list[dict[str, Any]]
+
+
+class RunProgress:
+    """Counts the samples in a run's log, for every task of a group too, in the form in which runs store it.
+
+    Args:
+        plan: of the run.
+    """
+
+    def __init__(self, plan: Mapping[str, Any]) -> None:
+        self._members = [
+            {"task": each["task"], "samples_total": each["samples"], "samples_done": 0, "samples_failed": 0}
+            for each in plan.get("members") or ()
+        ]
+        self._starts = [each["start"] for each in plan.get("members") or ()]
+        self.total: int = plan["task"]["document_count"]
+        self.done = 0
+        self.failed = 0
+
+    def add(self, *, finished: Iterable[int], failed: Collection[int]) -> list[int]:
+        """Take in documents by index, of which some have failed; which tasks they are of, by position."""
+        touched: set[int] = set()
+        for index in finished:
+            self.done += 1
+            self.failed += index in failed
+            if self._members:
+                position = bisect_right(self._starts, index) - 1
+                self._members[position]["samples_done"] += 1
+                self._members[position]["samples_failed"] += index in failed
+                touched.add(position)
+        return sorted(touched)
+
+    def document(self) -> dict[str, Any]:
+        """The ``progress`` of a run."""
+        counts = {"samples_total": self.total, "samples_done": self.done, "samples_failed": self.failed}
+        return {**counts, "members": [dict(each) for each in self._members] or None}
+
+    def changes(self, touched: Iterable[int]) -> dict[str, Any]:
+        """What to set in a stored run after ``add`` has named the tasks ``touched``."""
+        whole = self.document()
+        fields = {f"progress.{name}": whole[name] for name in ("samples_done", "samples_failed")}
+        return fields | {f"progress.members.{position}": whole["members"][position] for position in touched}
 
 
 def now() -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from assay_chassis.leases import LeaseLost
 from assay_chassis.store import Collection, Document, DuplicateKey, Index, OutboxEntry, Page, Store
@@ -49,6 +49,14 @@ class EvalStore:
         return sorted(found, key=lambda run: (not is_settled(run), str(run["sort_key"])))[:limit]
 
 
+class LogSummary(NamedTuple):
+    """Number of blocks of a log, indexes of the documents in them, and of those that failed."""
+
+    blocks: int
+    finished: set[int]
+    failed: set[int]
+
+
 class SampleLog:
     """Append-only log of a run's finished samples, in blocks numbered from 0.
 
@@ -77,21 +85,21 @@ class SampleLog:
         """Blocks in the order of their numbers; of a sealed log, its seal comes last."""
         return await self._blocks.page({"run_id": self._run_id}, cursor=after, limit=limit, descending=False)
 
-    async def summary(self) -> tuple[int, set[int], int]:
-        """Number of blocks, indexes of the documents in them, and how many of those failed."""
-        blocks, indexes, failed = 0, set[int](), 0
+    async def summary(self) -> LogSummary:
+        """What is in the log."""
+        blocks, finished, failed = 0, set[int](), set[int]()
         cursor = None
         while True:
             page = await self.page(after=cursor, limit=50)
             for block in page.items:
                 if _is_seal(block):
-                    return blocks, indexes, failed
+                    return LogSummary(blocks, finished, failed)
                 blocks += 1
-                failed += block["failed_samples"]
-                indexes.update(sample["index"] for sample in block["samples"])
+                finished.update(sample["index"] for sample in block["samples"])
+                failed.update(sample["index"] for sample in block["samples"] if sample["status"] == "failed")
             cursor = page.next_cursor
             if cursor is None:
-                return blocks, indexes, failed
+                return LogSummary(blocks, finished, failed)
 
     async def append(
         self, block: int, samples: Sequence[dict[str, Any]], *, events: Sequence[OutboxEntry]
@@ -115,7 +123,7 @@ class SampleLog:
         except DuplicateKey as error:
             raise LeaseLost(f"block {block} of {self._run_id} was written by another worker") from error
 
-    async def seal(self) -> tuple[int, set[int], int]:
+    async def seal(self) -> LogSummary:
         """End the log for good, whatever is still on its way to it; again does no harm.
 
         Returns:
@@ -123,7 +131,7 @@ class SampleLog:
         """
         while True:
             summary = await self.summary()
-            seal_id = self.block_id(self._run_id, summary[0])
+            seal_id = self.block_id(self._run_id, summary.blocks)
             seal = {"_id": seal_id, "sort_key": seal_id, "run_id": self._run_id, "sealed": True}
             try:
                 await self._blocks.insert(seal)

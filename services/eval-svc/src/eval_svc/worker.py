@@ -23,7 +23,7 @@ from assay_contracts.eval_events import (
 )
 from assay_evidence.statistics.sequential import evaluation_order
 from assay_harness.errors import HarnessError, HarnessProcessDied
-from eval_svc.domain import NEEDS_WORKER, RunOptions, RunState, is_settled, now, run_event
+from eval_svc.domain import NEEDS_WORKER, RunOptions, RunProgress, RunState, is_settled, now, run_event
 from eval_svc.engine import Engine
 from eval_svc.errors import RunFailure
 from eval_svc.fleet import ServingFleet
@@ -31,7 +31,7 @@ from eval_svc.planning import Planner
 from eval_svc.service import EvaluationService
 from eval_svc.serving import ServingSession, ServingTerms
 from eval_svc.settings import Settings
-from eval_svc.store import EvalStore, SampleLog
+from eval_svc.store import EvalStore, LogSummary, SampleLog
 
 logger = logging.getLogger(__name__)
 
@@ -130,8 +130,7 @@ class RunExecution:
         self._run_id: str = run["_id"]
         self._log = SampleLog(parts.store.blocks, run_id=self._run_id)
         self._next_block = 0
-        self._done = 0
-        self._failed = 0
+        self._progress = RunProgress(run["plan"])
         self._settlement: Mapping[str, Any] | None = run.get("settled")
         self._is_settled = asyncio.Event()
         if is_settled(run):
@@ -170,10 +169,9 @@ class RunExecution:
         await self._lease.write(self._parts.service.failed(run, code=code, reason=reason))
 
     async def _respond(self) -> None:
-        blocks, finished, self._failed = await self._log.summary()
-        self._next_block, self._done = blocks, len(finished)
-        total = self._run["progress"]["samples_total"]
-        if self._done < total and not self._is_settled.is_set():
+        summary = await self._log.summary()
+        self._count(summary)
+        if self._progress.done < self._progress.total and not self._is_settled.is_set():
             await self._enter_provisioning()
             opening = self._parts.planner.open_harness(self._run["plan"]["harness"])
             async with _at_once(opening, self._serving()) as (harness, serving):
@@ -181,7 +179,7 @@ class RunExecution:
                     harness=harness,
                     serving=serving,
                     options=RunOptions.model_validate(self._run["plan"]["options"]),
-                    finished=finished,
+                    finished=summary.finished,
                     append=self._append,
                     block_samples=self._parts.settings.block_samples,
                     block_interval=self._parts.settings.block_interval_s,
@@ -189,14 +187,21 @@ class RunExecution:
                 )
                 await self._send(engine)
         stopped_early = None
-        if self._done < total and self._settlement is not None:
+        if self._progress.done < self._progress.total and self._settlement is not None:
             # Blocks may still be on their way, from here or from a worker that was overtaken.
-            self._next_block, finished, self._failed = await self._log.seal()
-            self._done = len(finished)
-            stopped_early = dict(self._settlement) if self._done < total else None
-        elif self._done != total:
-            raise RunFailure("samples-missing", f"{self._done} of {total} samples are in the log")
+            self._count(await self._log.seal())
+            is_partial = self._progress.done < self._progress.total
+            stopped_early = dict(self._settlement) if is_partial else None
+        elif self._progress.done != self._progress.total:
+            found = f"{self._progress.done} of {self._progress.total} samples are in the log"
+            raise RunFailure("samples-missing", found)
         await self._enter_scoring(stopped_early)
+
+    def _count(self, summary: LogSummary) -> None:
+        """Begin counting at what the log has."""
+        self._next_block = summary.blocks
+        self._progress = RunProgress(self._run["plan"])
+        self._progress.add(finished=summary.finished, failed=summary.failed)
 
     async def _send(self, engine: Engine) -> None:
         """Run the engine until it is through, or until the run is settled."""
@@ -231,16 +236,14 @@ class RunExecution:
         )
 
     async def _append(self, samples: list[dict[str, Any]]) -> None:
-        failed = sum(sample["status"] == "failed" for sample in samples)
+        failed = {sample["index"] for sample in samples if sample["status"] == "failed"}
         event = SamplesCompleted(
-            run_id=self._run_id, block=self._next_block, samples=len(samples), failed_samples=failed
+            run_id=self._run_id, block=self._next_block, samples=len(samples), failed_samples=len(failed)
         )
         await self._log.append(self._next_block, samples, events=self._parts.events(event))
         self._next_block += 1
-        self._done += len(samples)
-        self._failed += failed
-        progress = {"progress.samples_done": self._done, "progress.samples_failed": self._failed}
-        await self._lease.write(Change(set=progress, bump=False))
+        touched = self._progress.add(finished=[sample["index"] for sample in samples], failed=failed)
+        await self._lease.write(Change(set=self._progress.changes(touched), bump=False))
 
     async def _enter_provisioning(self) -> None:
         event = run_event(RunProvisioning, self._run)
@@ -249,8 +252,7 @@ class RunExecution:
                 set={
                     "state": RunState.PROVISIONING.value,
                     "started_at": self._run["started_at"] or now(),
-                    "progress.samples_done": self._done,
-                    "progress.samples_failed": self._failed,
+                    "progress": self._progress.document(),
                 },
                 increment={"attempts": 1},
                 events=self._parts.events(event),
@@ -283,8 +285,8 @@ class RunExecution:
             RunResponded,
             self._run,
             blocks=self._next_block,
-            samples=self._done,
-            failed_samples=self._failed,
+            samples=self._progress.done,
+            failed_samples=self._progress.failed,
             **named,
         )
         await self._lease.write(
@@ -292,8 +294,7 @@ class RunExecution:
                 set={
                     "state": RunState.SCORING.value,
                     "stopped_early": stopped_early,
-                    "progress.samples_done": self._done,
-                    "progress.samples_failed": self._failed,
+                    "progress": self._progress.document(),
                 },
                 events=self._parts.events(event),
             ),
