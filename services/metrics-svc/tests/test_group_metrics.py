@@ -105,7 +105,7 @@ async def test_two_runs_of_a_group_are_compared_by_task_and_as_a_whole(platform:
         for run in (base, other):
             await final(platform, client, run)
             platform.peers.runs[run.id]["state"] = "Succeeded"
-        body = {"baseline_run_id": base.id, "candidate_run_id": other.id}
+        body = {"baseline_run_id": base.id, "candidate_run_ids": [other.id]}
         comparison = (await client.post("/v1/comparisons", json=body)).json()
         items = f"/v1/comparisons/{comparison['id']}/items"
         of_chem = (await client.get(items, params={"metric": "wmdp_chem.acc,none", "limit": 200})).json()
@@ -113,9 +113,10 @@ async def test_two_runs_of_a_group_are_compared_by_task_and_as_a_whole(platform:
             flip: (await client.get(items, params={"metric": "wmdp.acc,none", "flip": flip})).json()["items"]
             for flip in ("gained", "lost")
         }
-    assert comparison["coverage"]["paired"] == sum(SIZES)
-    assert comparison["warnings"] == []
-    by_metric = {one["metric"]: one for one in comparison["quality"]}
+    (report,) = comparison["candidates"]
+    assert report["valid"], report["findings"]
+    assert report["coverage"]["paired"] == sum(SIZES)
+    by_metric = {one["metric"]: one for one in report["quality"]}
     assert list(by_metric) == ["wmdp.acc,none", *(f"{task}.acc,none" for task in TASKS)]
     assert [by_metric[f"{task}.acc,none"]["n"] for task in TASKS] == SIZES
     whole = by_metric["wmdp.acc,none"]
