@@ -116,6 +116,7 @@ class _Work:
                 metric=metric,
                 values=values,
                 higher_is_better=rule.higher_is_better,
+                responses=self.responses,
             )
             self.flips.append(
                 analyse(

@@ -1,11 +1,8 @@
 """Why items flipped, by class, and what became of their responses."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy
-import pyarrow
-import pyarrow.compute
 from numpy.typing import NDArray
 
 from assay_evidence.flips.responses import ResponseChanges
@@ -15,9 +12,6 @@ from assay_evidence.tables import RunEvidence
 
 CLASSES = tuple(FlipClass)
 """The order in which ``classify`` tries them, and the numbers that it gives."""
-
-TRUNCATED = "length"
-"""Finish reason of a response that ran into its token limit."""
 
 Flags = NDArray[numpy.bool_]
 
@@ -39,6 +33,7 @@ def classify(
     metric: str,
     values: PairedValues,
     higher_is_better: bool,
+    responses: ResponseChanges,
 ) -> NDArray[numpy.int8]:
     """Why each pair of ``values`` flipped: a position in ``CLASSES``, -1 where it did not.
 
@@ -50,16 +45,11 @@ def classify(
     flipped = _Flipped(pairing.baseline[at], pairing.candidate[at], values.candidate[changed] == right)
     classes = numpy.full(len(values), -1, dtype=numpy.int8)
     if len(changed):
-        sides = ((baseline, flipped.baseline), (candidate, flipped.candidate))
         agrees = _other_filter_agrees(baseline, candidate, pairing, metric=metric, right=right)[at]
         conditions = [
             baseline.failed[flipped.baseline] | candidate.failed[flipped.candidate],
-            _any([_blank(run, rows) for run, rows in sides]),
-            numpy.where(
-                flipped.gained,
-                _truncated(baseline, flipped.baseline),
-                _truncated(candidate, flipped.candidate),
-            ),
+            responses.blank[at],
+            numpy.where(flipped.gained, responses.baseline_truncated[at], responses.candidate_truncated[at]),
             agrees,
             baseline.choices[flipped.baseline] > 0,
             _other_number(baseline, candidate, flipped, metric=metric),
@@ -117,23 +107,6 @@ def number_in(text: str | None) -> float | None:
 def _counts(classes: NDArray[numpy.int8]) -> dict[FlipClass, int]:
     counts = numpy.bincount(classes, minlength=len(CLASSES))
     return {one: int(count) for one, count in zip(CLASSES, counts, strict=True) if count}
-
-
-def _any(flags: Sequence[Flags]) -> Flags:
-    found: Flags = numpy.logical_or.reduce(flags)
-    return found
-
-
-def _blank(run: RunEvidence, at: NDArray[numpy.int64]) -> Flags:
-    texts = pyarrow.compute.utf8_trim_whitespace(run.column("response", at).fill_null(""))
-    blank: Flags = pyarrow.compute.equal(texts, "").to_numpy(zero_copy_only=False)
-    return blank
-
-
-def _truncated(run: RunEvidence, at: NDArray[numpy.int64]) -> Flags:
-    reasons = run.column("finish_reason", at).fill_null("")
-    found: Flags = pyarrow.compute.equal(reasons, TRUNCATED).to_numpy(zero_copy_only=False)
-    return found
 
 
 def _other_filter_agrees(

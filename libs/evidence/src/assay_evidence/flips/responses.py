@@ -18,6 +18,9 @@ from assay_evidence.flips.texts import (
 from assay_evidence.pairing import Pairing
 from assay_evidence.tables import RunEvidence
 
+TRUNCATED = "length"
+"""Finish reason of a response that ran into its token limit."""
+
 _PAIRS_AT_ONCE = 16_384
 """Pairs whose texts are searched in one step; bounds memory."""
 
@@ -31,6 +34,8 @@ class ResponseChanges:
         differs: the two responses differ.
         first_character, first_token: where they part, from 0; -1 where they do not differ.
         token_basis: what counts as a token: the engine's own where it tells them for all that differ.
+        blank: one side's response has no text.
+        baseline_truncated, candidate_truncated: the response ran into the token limit.
     """
 
     compared: NDArray[numpy.bool_]
@@ -38,6 +43,9 @@ class ResponseChanges:
     first_character: NDArray[numpy.int64]
     first_token: NDArray[numpy.int64]
     token_basis: Literal["engine", "word"]
+    blank: NDArray[numpy.bool_]
+    baseline_truncated: NDArray[numpy.bool_]
+    candidate_truncated: NDArray[numpy.bool_]
 
 
 def response_changes(baseline: RunEvidence, candidate: RunEvidence, pairing: Pairing) -> ResponseChanges:
@@ -65,4 +73,27 @@ def response_changes(baseline: RunEvidence, candidate: RunEvidence, pairing: Pai
             token[here] = tokens_before(tokens[0], tokens[1], character[here])
         else:
             token[here] = words_before(texts[0], texts[1], byte)
-    return ResponseChanges(compared, differs, character, token, "engine" if by_engine else "word")
+    return ResponseChanges(
+        compared=compared,
+        differs=differs,
+        first_character=character,
+        first_token=token,
+        token_basis="engine" if by_engine else "word",
+        blank=_is_blank(first) | _is_blank(second),
+        baseline_truncated=_is_truncated(baseline, pairing.baseline),
+        candidate_truncated=_is_truncated(candidate, pairing.candidate),
+    )
+
+
+def _is_blank(texts: pyarrow.Array) -> NDArray[numpy.bool_]:
+    trimmed = pyarrow.compute.utf8_trim_whitespace(texts)
+    blank: NDArray[numpy.bool_] = (
+        pyarrow.compute.equal(trimmed, "").fill_null(True).to_numpy(zero_copy_only=False)
+    )
+    return blank
+
+
+def _is_truncated(run: RunEvidence, at: NDArray[numpy.int64]) -> NDArray[numpy.bool_]:
+    reasons = pyarrow.compute.equal(run.column("finish_reason", at), TRUNCATED)
+    truncated: NDArray[numpy.bool_] = reasons.fill_null(False).to_numpy(zero_copy_only=False)
+    return truncated
