@@ -27,6 +27,10 @@ class RunNotFinal(Conflict):
     """The run has no final metrics, so it cannot be compared or re-scored; the message names its state."""
 
 
+class NotExportable(Conflict):
+    """lm-eval's files of the run need its task as it was planned, which this release does not have."""
+
+
 class InvalidScoring(InvalidRequest):
     """The responses of the run cannot be scored in this way; nothing was stored."""
 

@@ -22,12 +22,15 @@ from metrics_svc.service.clusters import ClusterService
 from metrics_svc.service.comparisons import ComparisonService
 from metrics_svc.service.decisions import DecisionService
 from metrics_svc.service.evidence import EvidenceService
+from metrics_svc.service.exports import ExportService
 from metrics_svc.service.harness import HarnessOpener
 from metrics_svc.service.items import ItemService
+from metrics_svc.service.lm_eval_log import LmEvalLogService
 from metrics_svc.service.planner import PlannerService
 from metrics_svc.service.policies import PolicyService
 from metrics_svc.service.runs import RunService
 from metrics_svc.service.scorings import ScoringService
+from metrics_svc.service.trends import TrendService
 from metrics_svc.settings import Settings
 from metrics_svc.store import MetricsStore
 from metrics_svc.worker import ScorerParts, scorer_of
@@ -78,6 +81,15 @@ def create_app(settings: Settings) -> FastAPI:
                 clusters=clusters,
                 events=infrastructure.events,
             )
+            items = ItemService(store=store, comparisons=comparisons)
+            exports = ExportService(
+                store=store,
+                evidence=evidence,
+                comparisons=comparisons,
+                items=items,
+                decisions=decisions,
+                policies=policies,
+            )
             scorer = scorer_of(
                 ScorerParts(
                     settings=settings,
@@ -94,10 +106,13 @@ def create_app(settings: Settings) -> FastAPI:
                 runs=runs,
                 scorings=scorings,
                 comparisons=comparisons,
-                items=ItemService(store=store, comparisons=comparisons),
+                items=items,
                 policies=policies,
                 decisions=decisions,
                 planner=PlannerService(comparisons=comparisons),
+                exports=exports,
+                lm_eval_log=LmEvalLogService(store=store, evidence=evidence, harness=harness),
+                trends=TrendService(store=store),
             )
             async with (
                 in_background(warm_up(), scorer.run()),

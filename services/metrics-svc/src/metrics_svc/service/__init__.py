@@ -4,11 +4,14 @@ from dataclasses import dataclass
 
 from metrics_svc.service.comparisons import ComparisonService
 from metrics_svc.service.decisions import DecisionService
+from metrics_svc.service.exports import ExportService
 from metrics_svc.service.items import ItemService
+from metrics_svc.service.lm_eval_log import LmEvalLogService
 from metrics_svc.service.planner import PlannerService
 from metrics_svc.service.policies import PolicyService
 from metrics_svc.service.runs import RunService
 from metrics_svc.service.scorings import ScoringService
+from metrics_svc.service.trends import TrendService
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +25,6 @@ class MetricsService:
     policies: PolicyService
     decisions: DecisionService
     planner: PlannerService
+    exports: ExportService
+    lm_eval_log: LmEvalLogService
+    trends: TrendService
