@@ -1,5 +1,6 @@
 """Synthetic runs: samples with known flips, requests with known times."""
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -123,13 +124,13 @@ class SyntheticRun:
         )
 
     def _means(self, key: str) -> dict[str, float]:
-        task, failed = self.column("task"), numpy.asarray(self.column("failed"))
+        task, failed = self.column("task"), numpy.asarray(self.column("failed"), dtype=bool)
         values = numpy.array([value or 0.0 for value in self.column(VALUE_PREFIX + key)], dtype=numpy.float64)
         counted = numpy.ones(len(values), bool) if self.facts.failure_policy == "score_zero" else ~failed
         found = {}
         for name in {*task, self.facts.task}:
             if f"{name}.{key}" in self.facts.sample_metrics:
-                of_task = numpy.array([name in (one, self.facts.task) for one in task]) & counted
+                of_task = numpy.array([name in (one, self.facts.task) for one in task], dtype=bool) & counted
                 found[f"{name}.{key}"] = float(values[of_task].mean()) if of_task.any() else float("nan")
         return found
 
@@ -175,7 +176,8 @@ def synthetic_run(
         for number, task in enumerate(tasks)
     ]
     samples = pyarrow.concat_tables(parts, promote_options="default")
-    requests, window_ns = synthetic_requests(samples, speed, random=random, instance=f"inst_{run_id}")
+    times = numpy.random.default_rng([seed, zlib.crc32(run_id.encode())])  # no two runs have equal ones
+    requests, window_ns = synthetic_requests(samples, speed, random=times, instance=f"inst_{run_id}")
     keys = [name.removeprefix(VALUE_PREFIX) for name in samples.schema.names if name.startswith(VALUE_PREFIX)]
     names = [f"{task.name}.{key}" for task in tasks for key in _keys(task)]
     shared = [f"{group}.{key}" for key in keys if group and all(key in _keys(task) for task in tasks)]

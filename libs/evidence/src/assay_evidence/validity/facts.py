@@ -15,6 +15,17 @@ def fact_findings(baseline: RunEvidence, candidate: RunEvidence) -> list[Finding
     first, second = baseline.facts, candidate.facts
     found += _question_findings(first, second)
     found += _artifact_findings(first, second)
+    if _is_same_run(baseline, candidate):
+        found.append(
+            Finding(
+                code="same-run",
+                severity=Severity.INVALID,
+                message=(
+                    "both sides are one run: every request was sent and answered at the same nanosecond; "
+                    "name the run of the candidate"
+                ),
+            )
+        )
     for side, facts in (("baseline", first), ("candidate", second)):
         if facts.canonical is False:
             notes = facts.plan.get("notes")
@@ -28,6 +39,13 @@ def fact_findings(baseline: RunEvidence, candidate: RunEvidence) -> list[Finding
                 )
             )
     return found
+
+
+def _is_same_run(baseline: RunEvidence, candidate: RunEvidence) -> bool:
+    """Whether the requests of both have equal times: clocks of nanoseconds never agree by chance."""
+    first, second = (run.requests(["sent_ns", "done_ns"]) for run in (baseline, candidate))
+    has_times = len(first) > 0 and first.column("sent_ns").null_count < len(first)
+    return has_times and bool(first.equals(second))
 
 
 def _table_findings(side: str, run: RunEvidence) -> list[Finding]:
