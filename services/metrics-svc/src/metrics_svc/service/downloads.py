@@ -3,8 +3,8 @@
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -33,14 +33,15 @@ class Download:
         first = await anext(made, b"")
 
         async def all_chunks() -> AsyncIterator[bytes]:
-            yield first
-            async for chunk in made:
-                yield chunk
+            async with aclosing(made):
+                yield first
+                async for chunk in made:
+                    yield chunk
 
         return cls(name=name, media_type=media_type, chunks=all_chunks())
 
 
-async def _buffered(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _buffered(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
     """The same bytes by way of a file, so that a slow reader keeps nothing but the file waiting."""
     with tempfile.TemporaryFile(prefix="assay-download-") as file:
         descriptor, size, read = file.fileno(), 0, 0
