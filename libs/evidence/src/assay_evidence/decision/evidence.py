@@ -2,11 +2,11 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from assay_evidence.decision.verdict import Reason
 from assay_evidence.decision.wording import percent
-from assay_evidence.policy import PolicySpec
+from assay_evidence.policy import PolicySpec, rule_for
 from assay_evidence.report import CandidateReport, Coverage, Finding, PlanDifference, Severity
 
 PLAN_DIFFERENCES_SHOWN = 5
@@ -36,24 +36,33 @@ def invalidity(report: CandidateReport, policy: PolicySpec) -> list[Reason]:
 
 
 def restrictions(report: CandidateReport, policy: PolicySpec) -> list[Reason]:
-    """What holds an ACCEPT back though the evidence is valid, and is about no single rule."""
-    judged_apart = {*RUNTIME_SUBJECTS, NOISE_SUBJECT}
-    return [
-        _from_finding(finding)
-        for finding in report.findings
-        if finding.severity is Severity.NOT_COMPARABLE
-        and finding.subject not in judged_apart
-        and not _is_about_metric(finding)
-    ]
+    """What holds an ACCEPT back though the evidence is valid: findings about the whole, and those about a
+    metric that is not compared at all though a critical rule names it."""
+    judged = {quality.metric for quality in report.quality}
+    reasons = []
+    for finding in report.findings:
+        metric = _metric_of(finding)
+        if metric is not None:
+            rule = rule_for(policy, metric, task=report.candidate.task)
+            if metric not in judged and rule is not None and rule.role == "critical":
+                reasons.append(_from_finding(finding))
+        elif finding.severity is Severity.NOT_COMPARABLE and finding.subject not in RUNTIME_SUBJECTS | {
+            NOISE_SUBJECT
+        }:
+            reasons.append(_from_finding(finding))
+    return reasons
 
 
-def remarks(report: CandidateReport) -> list[Reason]:
-    """What a reader of the verdict must know beside it."""
+def remarks(report: CandidateReport, *, beside: Collection[str] = ()) -> list[Reason]:
+    """What a reader of the verdict must know beside it, without the codes ``beside`` which it will be."""
     noted = [
         _from_finding(finding).model_copy(update={"effect": "noted"})
         for finding in report.findings
-        if finding.severity is Severity.WARNING
-        or (finding.severity is Severity.NOT_COMPARABLE and finding.subject == NOISE_SUBJECT)
+        if finding.code not in beside
+        and (
+            finding.severity is Severity.WARNING
+            or (finding.severity is Severity.NOT_COMPARABLE and finding.subject == NOISE_SUBJECT)
+        )
     ]
     if report.candidate.early_stop:
         noted.append(
@@ -135,9 +144,10 @@ def _failures(coverage: Coverage, policy: PolicySpec) -> Iterator[Reason]:
             )
 
 
-def _is_about_metric(finding: Finding) -> bool:
-    """Whether the subject is a quality metric (``<task>.<metric>,<filter>``)."""
-    return finding.subject is not None and "," in finding.subject
+def _metric_of(finding: Finding) -> str | None:
+    """The quality metric (``<task>.<metric>,<filter>``) that it is about."""
+    metric = finding.details.get("metric", finding.subject)
+    return metric if isinstance(metric, str) and "," in metric else None
 
 
 def _from_finding(finding: Finding) -> Reason:
@@ -145,7 +155,7 @@ def _from_finding(finding: Finding) -> Reason:
         code=finding.code,
         effect="blocks",
         message=finding.message,
-        metric=finding.subject if _is_about_metric(finding) else None,
+        metric=_metric_of(finding),
         details=finding.details,
     )
 

@@ -30,7 +30,8 @@ def judge(report: CandidateReport, policy: PolicySpec) -> Judgement:
     that were tested with another margin or a larger alpha block.
     """
     if invalid := invalidity(report, policy):
-        return _judgement(report, Verdict.INCONCLUSIVE, [*invalid, *remarks(report)], is_valid=False)
+        noted = remarks(report, beside={reason.code for reason in invalid})
+        return _judgement(report, Verdict.INCONCLUSIVE, [*invalid, *noted], is_valid=False)
     reasons = [
         *restrictions(report, policy),
         *quality_reasons(report, policy),
@@ -127,7 +128,9 @@ def _summary(verdict: Verdict, ordered: list[Reason], samples_needed: int | None
         return f"The evidence cannot be judged: {first}."
     match verdict:
         case Verdict.ACCEPT:
-            return f"The candidate may replace the baseline: {first}."
+            shown = sum(reason.effect == "supports" for reason in ordered)
+            more = f" (and {shown - 1} more)" if shown > 1 else ""
+            return f"The candidate may replace the baseline: {first}{more}."
         case Verdict.REJECT:
             return f"The candidate may not replace the baseline: {first}."
         case Verdict.INCONCLUSIVE:
