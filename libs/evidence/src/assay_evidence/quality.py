@@ -267,7 +267,7 @@ def _guards(one: QualityComparison, values: PairedValues, rule: MetricRule) -> l
                 n=one.n,
             )
         )
-    return [*found, *_room(one, one.margin_test, rule), *_no_change(one, one.margin_test)]
+    return [*found, *_room(one, one.margin_test, rule), *_no_change(one, one.margin_test, values)]
 
 
 def _room(one: QualityComparison, test: MarginTest, rule: MetricRule) -> list[Finding]:
@@ -309,17 +309,17 @@ def _room(one: QualityComparison, test: MarginTest, rule: MetricRule) -> list[Fi
     return found
 
 
-def _no_change(one: QualityComparison, test: MarginTest) -> list[Finding]:
+def _no_change(one: QualityComparison, test: MarginTest, values: PairedValues) -> list[Finding]:
     if one.changed:
         return []
     found = []
-    if one.kind == "continuous" and not one.baseline_run_stderr:
+    if one.kind == "continuous" and values.baseline.min() == values.baseline.max():
         found.append(
             _guard(
                 one,
                 "constant-metric",
                 Severity.WARNING,
-                "no pair differs, and nothing says how far the values of this metric spread",
+                "every item has the same value on both sides, so a loss could not be seen",
             )
         )
     upper = -math.expm1(math.log(test.alpha) / one.n)

@@ -55,7 +55,7 @@ def coverage_findings(
     sides: Sides, coverage: Coverage, *, differences: Sequence[PlanDifference], max_failed_share: float
 ) -> list[Finding]:
     """What is wrong with what the runs share."""
-    found = [_nothing(sides, coverage)] if not coverage.paired else []
+    found = _nothing(sides, coverage)
     reasons = _reasons(sides, coverage)
     if coverage.paired and coverage.fraction < coverage.floor:
         larger = max(coverage.baseline_total, coverage.candidate_total)
@@ -109,23 +109,31 @@ def _reasons(sides: Sides, coverage: Coverage) -> dict[str, JsonValue]:
     }
 
 
-def _nothing(sides: Sides, coverage: Coverage) -> Finding:
-    for side, run in (("baseline", sides.baseline), ("candidate", sides.candidate)):
-        if run.failed.all():  # also true of a run without samples
-            return Finding(
-                code="nothing-evaluated",
+def _nothing(sides: Sides, coverage: Coverage) -> list[Finding]:
+    """That a side has no response at all, or that no item is shared."""
+    found = [
+        Finding(
+            code="nothing-evaluated",
+            severity=Severity.INVALID,
+            message=f"the {side} has {len(run)} samples, none of them with a response",
+            details={"side": side},
+        )
+        for side, run in (("baseline", sides.baseline), ("candidate", sides.candidate))
+        if run.failed.all()  # also true of a run without samples
+    ]
+    if not found and not coverage.paired:
+        found.append(
+            Finding(
+                code="no-shared-items",
                 severity=Severity.INVALID,
-                message=f"the {side} has {len(run)} samples, none of them with a response",
+                message=(
+                    f"no item of the two runs is the same ({len(sides.baseline)} in the baseline, "
+                    f"{len(sides.candidate)} in the candidate)"
+                ),
+                details=_reasons(sides, coverage),
             )
-    return Finding(
-        code="no-shared-items",
-        severity=Severity.INVALID,
-        message=(
-            f"no item of the two runs is the same ({len(sides.baseline)} in the baseline, "
-            f"{len(sides.candidate)} in the candidate)"
-        ),
-        details=_reasons(sides, coverage),
-    )
+        )
+    return found
 
 
 def _other_content(coverage: Coverage, differences: Sequence[PlanDifference]) -> list[Finding]:
