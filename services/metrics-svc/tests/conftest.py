@@ -120,6 +120,7 @@ class RunMaker:
     def __init__(self, peers: Peers, directory: Path) -> None:
         self._peers = peers
         self._directory = directory
+        self._runs_made = 0
 
     def snapshot(self, rows: Sequence[dict[str, Any]]) -> tuple[str, Path]:
         buffer = io.BytesIO()
@@ -140,8 +141,14 @@ class RunMaker:
         on_failure: str = "score_zero",
         state: str = "Scoring",
         artifact: str = "base",
+        started_s: int | None = None,
     ) -> PreparedRun:
-        """A run over ``rows``: of one task, or by task of a group."""
+        """A run over ``rows``: of one task, or by task of a group.
+
+        ``started_s``: on the adapter's clock; runs are an hour apart if not given.
+        """
+        self._runs_made += 1
+        started_ns = 1_000_000_000 * (3600 * self._runs_made if started_s is None else started_s)
         tables = rows if isinstance(rows, dict) else {"": rows}
         files: dict[str, RowFiles] = {}
         references: dict[str, dict[str, Any]] = {}
@@ -161,7 +168,7 @@ class RunMaker:
                     responses = answers(document)
                     if responses is not None:
                         answered.append((document.index, responses))
-                    records.append(sample_record(document, responses))
+                    records.append(sample_record(document, responses, started_ns=started_ns))
             scores = await harness.score(answered)
             complete = len(answered) == len(records)
             expected = await harness.aggregate(scores) if complete or on_failure == "exclude" else None
@@ -203,7 +210,7 @@ class RunMaker:
         return run
 
 
-def sample_record(document: Document, responses: list[Any] | None) -> dict[str, Any]:
+def sample_record(document: Document, responses: list[Any] | None, *, started_ns: int = 0) -> dict[str, Any]:
     requests = []
     for position, request in enumerate(document.requests):
         record: dict[str, Any] = {
@@ -214,7 +221,7 @@ def sample_record(document: Document, responses: list[Any] | None) -> dict[str, 
             "continuation": request.continuation or None,
         }
         if responses is not None:
-            sent = document.index * 10_000_000
+            sent = started_ns + document.index * 10_000_000
             record |= {
                 "instance_id": "i1",
                 "retries": 0,

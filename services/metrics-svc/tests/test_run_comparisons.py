@@ -377,6 +377,8 @@ async def test_scored_views_compare_like_runs(platform: Any) -> None:
         lost = await items(
             client, comparison, metric="gsm8k.exact_match,last", flip="lost", candidate=views[1]
         )
+        clustered = await compare(client, base, other, cluster_column="answer")
+        no_column = await compare(client, base, other, cluster_column="subject")
     assert early.status_code in (404, 409)
     assert (comparison["baseline"]["run_id"], comparison["baseline"]["scoring_id"]) == (base.id, views[0])
     assert [one["candidate"]["scoring_id"] for one in comparison["candidates"]] == [views[1], None]
@@ -384,6 +386,9 @@ async def test_scored_views_compare_like_runs(platform: Any) -> None:
     assert (compared["baseline"], compared["candidate"]) == (1.0, 24 / 30)
     assert [item["baseline"]["index"] for item in lost] == [0, 5, 10, 15, 20, 25]
     assert {item["flip_class"] for item in lost} == {"numeric_answer"}
+    assert quality(clustered.json()["candidates"][0], "gsm8k.exact_match,flexible-extract")["clusters"] == 30
+    assert no_column.status_code == 422
+    assert "there are: answer, question" in no_column.json()["detail"]
     assert comparison["candidates"][1]["quality"] == []  # scored by other filters, so nothing is shared
 
 

@@ -145,8 +145,7 @@ async def test_evidence_made_later_is_what_would_have_been_made_at_once(platform
 
 
 async def test_kill_9_in_the_middle_changes_no_table(platform: Any) -> None:
-    run = await platform.maker.make(ROWS, mostly_right)
-    undisturbed = await platform.maker.make(ROWS, mostly_right)
+    run, undisturbed = [await platform.maker.make(ROWS, mostly_right, started_s=1) for _ in range(2)]
     settings = platform.settings()
     environment = {
         **os.environ,
