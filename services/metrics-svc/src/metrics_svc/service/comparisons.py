@@ -225,6 +225,8 @@ class ComparisonService:
             pairs = [await self._keep_pairs(table, directory) for table in outcome.pairs]
             clusters = None if labels is None else await self._clusters.keep(labels, directory)
         comparison_id = new_id("cmp")
+        report = outcome.report.model_dump_json()
+        ComparisonReport.model_validate_json(report)  # what cannot be read again must not be kept
         reference = inputs.policy and PolicyReference.of(inputs.policy).model_dump()
         document: Document = {
             "_id": comparison_id,
@@ -233,7 +235,7 @@ class ComparisonService:
             "method_id": baseline.facts.method_id,
             "task": baseline.facts.task,
             "policy": reference,
-            "report": zlib.compress(outcome.report.model_dump_json().encode()),
+            "report": zlib.compress(report.encode()),
             "baseline": baseline.evidence.id,
             "candidates": [one.evidence.id for one in candidates],
             "noise_floor": noise_floor and noise_floor.evidence.id,
