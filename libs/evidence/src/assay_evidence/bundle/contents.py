@@ -59,6 +59,7 @@ judgement.json has the verdict and every reason. Everything that it rests on is 
   settings.json        how the runs were compared
   report.json          the comparison
   judgement.json       the verdict with its reasons
+  README.txt           this text
 
 To check it, offline:   assay verify bundle THIS_FILE --digest DIGEST_OF_THE_DECISION
 
