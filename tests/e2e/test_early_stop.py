@@ -15,6 +15,7 @@ from zlib import crc32
 import pytest
 
 from assay.client import AssayClient
+from assay.errors import PlatformFailed, PlatformUnreachable
 from assay.models import Run
 from assay_serving.testing import endpoint
 from assay_serving.testing.answers import answer, answer_text
@@ -23,12 +24,12 @@ from assay_serving.testing.script import Script
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("many-kills")]
 
-ROWS = 800
+ROWS = 1000
 MAX_TOKENS = 32
 METRIC = "jsonl_qa.exact_match,strict"
 OPTIONS = {"concurrency": 8}
 SLOW = {"first_token": "0.1", "chunks": "1"}
-"""Some 80 answers a second: the run is still going when its look has been judged."""
+"""Ten answers a second for each request in flight: the run still goes on when its look has been judged."""
 
 
 class Platform(Protocol):
@@ -121,8 +122,9 @@ def finished(assay: AssayClient, run: Run) -> Run:
     return run
 
 
-def started_against(prepared: Prepared, artifact: str) -> Run:
-    return start(prepared.assay, artifact, early_stop={"baseline_run_id": prepared.baseline.id})
+def started_against(prepared: Prepared, artifact: str, **options: Any) -> Run:
+    early_stop = {"baseline_run_id": prepared.baseline.id}
+    return start(prepared.assay, artifact, early_stop=early_stop, **options)
 
 
 def decided(prepared: Prepared, candidate: Run) -> dict[str, Any]:
@@ -166,31 +168,52 @@ def test_a_worse_candidate_stops_early_and_is_not_accepted(prepared: Prepared, w
     assert decision["early_stop"] is True
 
 
+@pytest.fixture(scope="module")
+def undisturbed(prepared: Prepared) -> Run:
+    """A run of an equal candidate that stopped early and that nobody disturbed."""
+    return finished(prepared.assay, started_against(prepared, "early-equal"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("victims", [("eval-worker",), ("services",), ("eval-worker", "services", "mongo")])
 def test_kills_around_the_settlement_change_no_number(
-    scripted_platform: Platform, prepared: Prepared, victims: tuple[str, ...]
+    scripted_platform: Platform, prepared: Prepared, undisturbed: Run, victims: tuple[str, ...]
 ) -> None:
-    undisturbed = finished(prepared.assay, started_against(prepared, "early-equal"))
+    assay = prepared.assay
     expected = undisturbed.document()["stopped_early"]
-    run = started_against(prepared, "early-equal")
-    deadline = time.monotonic() + 120
+    # Much slower than the other, so that there is a run left to stop once everybody is back.
+    run = started_against(prepared, "early-equal", concurrency=1)
+    deadline = time.monotonic() + 240
     # Just before the last document of the look is in, so that what follows is hit somewhere.
-    while prepared.assay.runs.get(run.id).progress.samples_done < expected["samples"] - 40:
+    while assay.runs.get(run.id).progress.samples_done < expected["samples"] - 20:
         assert time.monotonic() < deadline, "the run makes no progress"
         time.sleep(0.02)
     for victim in victims:
         killed = scripted_platform.kill(victim)
         scripted_platform.wait_for_successor(victim, killed=killed)
-    run = finished(prepared.assay, run)
+    wait_until_reachable(assay)
+    run = finished(assay, run)
     assert run.document()["stopped_early"] == expected
     assert expected["samples"] <= run.progress.samples_done < ROWS
-    samples = [sample.index for sample in prepared.assay.runs.samples(run.id)]
+    samples = [sample.index for sample in assay.runs.samples(run.id)]
     assert len(samples) == len(set(samples)) == run.progress.samples_done
-    assert prepared.assay.runs.metrics(run.id).samples_scored == run.progress.samples_done
+    assert assay.runs.metrics(run.id).samples_scored == run.progress.samples_done
     found, wanted = decided(prepared, run), decided(prepared, undisturbed)
     assert found["verdict"] == wanted["verdict"] == "ACCEPT"
     assert numbers(prepared, found) == numbers(prepared, wanted)
+
+
+def wait_until_reachable(assay: AssayClient) -> None:
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            list(assay.runs.list(limit=1))
+            list(assay.comparisons.list(limit=1))
+        except (PlatformFailed, PlatformUnreachable):
+            assert time.monotonic() < deadline, "the services did not come back"
+            time.sleep(0.2)
+        else:
+            return
 
 
 def numbers(prepared: Prepared, decision: dict[str, Any]) -> list[Any]:
