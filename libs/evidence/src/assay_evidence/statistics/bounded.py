@@ -24,7 +24,7 @@ _PRECISION = 1e-9
 _MANY = 8192
 """Differing pairs from which on differences are rounded, to the safe side, to multiples of ``_STEP``."""
 
-_STEP = 2.0**-13
+_STEP = 2.0**-15
 
 METHOD = "Gaffke's limit (scores taken to lie between 0 and 1)"
 

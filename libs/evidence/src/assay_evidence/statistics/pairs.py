@@ -14,9 +14,10 @@ from assay_evidence.statistics.ratio import PairTable
 Array = NDArray[numpy.float64]
 
 EXACT = "exact unconditional (trinomial, ordered by Tango's score limit)"
+SCORE = "Tango's score test (many flips)"
 PAIRED_T = "paired t"
 CLUSTER_T = "cluster-robust t"
-WIDER = "the wider of cluster-robust t and exact unconditional"
+WIDER = "the wider of cluster-robust t and the test of independent pairs"
 
 NO_SPREAD = 1e-12
 """Standard error, as a share of the largest difference, below which all differences count as equal."""
@@ -155,7 +156,8 @@ def check_pairs(baseline: ArrayLike, candidate: ArrayLike, clusters: ArrayLike |
 def evidence_of(pairs: Pairs) -> Evidence | str:
     """What the pairs say of candidate minus baseline, or why they say nothing."""
     if pairs.binary and pairs.clusters is None:
-        return FlipEvidence(pairs.table.flips)
+        flips = pairs.table.flips
+        return FlipEvidence(flips, EXACT if flips.changed < trinomial.ENOUGH_FLIPS else SCORE)
     differences = pairs.differences
     if not differences.any():
         return _unchanged(pairs)
