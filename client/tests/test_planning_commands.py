@@ -38,7 +38,7 @@ def test_power_says_what_samples_show_and_margins_need(assay: Any, server: Any, 
     lines = outcome.out.splitlines()
     assert lines[0] == "500 samples show a loss from 0.0274 on"
     assert ["0.02", "929"] in [line.split() for line in lines]
-    assert "share of answers that change: 6.0 %, assumed: no comparison of the method is known" in lines
+    assert "share of answers that change: 6.0 %, assumed: no method was named that has been compared" in lines
     assert assay("power", "--json").json() == plan
     assert server.calls("POST", "/v1/plan/power")[1].json() == {}
 

@@ -78,5 +78,4 @@ def trends(
     if not points and not session.as_json:
         session.out.print(Text("no finished run of this method matches"))
         return
-    shown = metric or next((point.metric for point in points if point.metric), "value")
-    session.show({"items": points}, lambda: trend_table(points, metric=shown))
+    session.show({"items": points}, lambda: trend_table(points))

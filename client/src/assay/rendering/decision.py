@@ -8,7 +8,7 @@ from rich.text import Text
 
 from assay.models import Decision, Policy, QualityRule, Reason, RuntimeRule
 from assay.rendering.comparison import subject_name
-from assay.rendering.text import MISSING, Heading, clean, fields, moment, share, table
+from assay.rendering.text import MISSING, Heading, clean, fields, moment, one_line, share, table
 
 VERDICT_STYLES = {"ACCEPT": "green", "REJECT": "red", "INCONCLUSIVE": "yellow"}
 _EFFECTS = {"rejects": "red", "blocks": "yellow", "supports": "green", "noted": "dim"}
@@ -38,7 +38,9 @@ def decision_report(decision: Decision) -> RenderableType:
     return Group(
         verdict_line(decision),
         Text(clean(decision.summary)),
+        Text(""),
         _reasons(decision.reasons),
+        Text(""),
         Text(clean(next_step(decision)), style="bold"),
         Text(""),
         fields(_origin(decision)),
@@ -96,7 +98,7 @@ def policy_table(policies: Iterable[Policy]) -> Table:
             "; ".join(_short(rule) for rule in policy.quality if rule.role == "critical"),
             str(len(policy.runtime)),
             moment(policy.created_at or None),
-            policy.description,
+            one_line(policy.description, width=60),
         )
         for policy in policies
     )
@@ -135,22 +137,14 @@ def policy_card(policy: Policy) -> RenderableType:
 
 
 def _reasons(reasons: Iterable[Reason]) -> Table:
-    rows = [
-        (
-            Text(reason.effect, style=_EFFECTS.get(reason.effect, "")),
-            reason.code,
-            reason.message,
-            MISSING if reason.samples_needed is None else str(reason.samples_needed),
-        )
-        for reason in reasons
-    ]
-    headings = (
-        Heading("effect"),
-        Heading("reason"),
-        Heading("what was found"),
-        Heading("items needed", number=True),
-    )
-    return table(headings, rows)
+    """Effects and messages; the codes are for programs, which read JSON."""
+    grid = Table(title=Text("reasons"), title_justify="left", title_style="bold", box=None, show_header=False)
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for reason in reasons:
+        effect = Text(reason.effect, style=_EFFECTS.get(reason.effect, ""))
+        grid.add_row(effect, Text(clean(reason.message)))
+    return grid
 
 
 def _origin(decision: Decision) -> list[tuple[str, str]]:

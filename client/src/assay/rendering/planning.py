@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from assay.models import NeededSamples, PlannedPower, PowerPlan, TrendPoint
+from assay.rendering.measures import Measures
 from assay.rendering.runtime import amount
 from assay.rendering.text import MISSING, Heading, clean, moment, score, share, table
 
@@ -14,7 +14,7 @@ _SHORT_DIGEST = 8
 CHURN_SOURCES = {
     "given": "as given",
     "observed": "observed in the newest comparison of the method",
-    "assumed": "assumed: no comparison of the method is known",
+    "assumed": "assumed: no method was named that has been compared",
 }
 
 
@@ -26,7 +26,9 @@ def planned_power(power: PlannedPower) -> str:
     needed = ", ".join(f"{_needed(entry)} for a margin of {entry.margin:g}" for entry in power.needed)
     if needed:
         parts.append(f"needed: {needed}")
-    parts.append(f"at {share(power.assumed_churn)} changed answers")
+    parts.append(
+        f"at {share(power.assumed_churn)} changed answers (`assay power --churn` takes another share)"
+    )
     return "; ".join(parts)
 
 
@@ -53,31 +55,34 @@ def power_report(plan: PowerPlan) -> RenderableType:
     return Group(*parts)
 
 
-def trend_table(points: Sequence[TrendPoint], *, metric: str) -> Table:
+def trend_table(points: Sequence[TrendPoint]) -> RenderableType:
     """A metric of the runs of a method, by artifact and then by time."""
+    metrics = {point.metric for point in points}
     ordered = sorted(points, key=lambda point: (_artifact(point), point.finished_at or ""))
-    rows = (
+    rows = [
         (
             _artifact(point),
             moment(point.finished_at),
-            _value(point),
+            _value(point) if len(metrics) == 1 else f"{point.metric} {_value(point)}",
             _speed(point),
             _version(point),
             point.snapshot_digest[:_SHORT_DIGEST],
             point.run_name,
         )
         for point in ordered
-    )
+    ]
     headings = (
         Heading("artifact"),
         Heading("finished (UTC)"),
-        Heading(metric, number=True),
+        Heading("value", number=True),
         Heading("tokens/s", number=True),
         Heading("method", number=True),
         Heading("rows", style="dim"),
         Heading("run"),
     )
-    return table(headings, rows)
+    only = next(iter(metrics)) if len(metrics) == 1 else None
+    title = f"{only or 'the first metric of each run'}\n"
+    return Group(Text(clean(title), style="bold"), Measures(headings, rows))
 
 
 def _artifact(point: TrendPoint) -> str:

@@ -49,6 +49,10 @@ _MEANINGS = {
     Outcome.NOT_SHOWN: "these items prove neither; more of them may",
     Outcome.UNTESTED: "not the mean of its items' values, or without a known direction",
 }
+_ITEMS_REMARK = (
+    "right, wrong: in both runs. McNemar's test is exact and two-sided, over lost and gained; "
+    "Holm: corrected over all metrics here."
+)
 
 
 def quality_table(quality: Mapping[str, float | None], higher_is_better: Mapping[str, bool]) -> Table:
@@ -91,9 +95,7 @@ def quality_comparison(report: CandidateReport) -> RenderableType:
         _legend({outcome(line) for line in lines}),
         _tests(lines),
         _items(lines),
-        Text(
-            "McNemar's test is exact and two-sided, over lost and gained; Holm: over all metrics here.", "dim"
-        ),
+        Text(_ITEMS_REMARK, style="dim"),
         _own_numbers(lines),
         _weak_rule(lines),
     )
@@ -204,8 +206,8 @@ def _items(lines: Sequence[QualityComparison]) -> Measures:
         Heading("n", number=True),
         Heading("lost", number=True),
         Heading("gained", number=True),
-        Heading("both right", number=True),
-        Heading("both wrong", number=True),
+        Heading("right", number=True),
+        Heading("wrong", number=True),
         Heading("changed", number=True),
         Heading("McNemar p (Holm)", number=True),
     )

@@ -87,8 +87,6 @@ def plan_card(plan: Plan, *, power: PlannedPower | None = None) -> RenderableTyp
     shown = power or plan.power
     if shown is not None:
         lines.append(("power", planned_power(shown)))
-        if shown.note:
-            lines.append(("", shown.note))
     lines.append(("plan hash", plan.plan_hash))
     for member in plan.members or ():
         where = f"{_named(member.get('dataset'))}, {member.get('samples')} samples"

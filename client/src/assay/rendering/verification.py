@@ -66,7 +66,7 @@ def _lines(found: Verification) -> list[tuple[str, str | Text]]:
     lines: list[tuple[str, str | Text]] = [
         ("checked", f"{files}; comparison and verdict computed again from the samples of both runs"),
         ("verdict, as stored", _verdict(found.stored)),
-        ("verdict, recomputed", _verdict(found.recomputed)),
+        ("verdict, recomputed", _again(found)),
         ("bundle", f"sha256:{found.digest}" if found.digest else MISSING),
         ("the decision's digest", against),
     ]
@@ -74,6 +74,11 @@ def _lines(found: Verification) -> list[tuple[str, str | Text]]:
     if isinstance(decision, dict):
         lines += [(f"decision {name}", str(value)) for name, value in decision.items()]
     return lines
+
+
+def _again(found: Verification) -> str:
+    again = _verdict(found.recomputed)
+    return "the same" if found.recomputed is not None and again == _verdict(found.stored) else again
 
 
 def _verdict(judgement: Judgement | None) -> str:
