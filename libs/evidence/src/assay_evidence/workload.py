@@ -194,7 +194,7 @@ def _length_ratio(
     sums = numpy.stack([numpy.add.reduceat(side, starts) for side in (baseline, candidate)], axis=1)
     generator = numpy.random.default_rng([settings.seed, 2])
     weights = generator.multinomial(groups, numpy.full(groups, 1 / groups), size=settings.bootstrap_resamples)
-    drawn = weights.astype(numpy.float64) @ sums
+    drawn = numpy.einsum("rg,gs->rs", weights, sums)
     if not drawn[:, 0].all():
         return ratio, None
     low, high = numpy.quantile(drawn[:, 1] / drawn[:, 0], [0.025, 0.975])

@@ -21,6 +21,7 @@ from assay_evidence.runtime.resampling import (
     observe,
     observe_gaps,
     quantile,
+    weighted_sums,
     widening,
 )
 from assay_evidence.runtime.timeline import (
@@ -219,7 +220,7 @@ class _BlockSums:
         )
         window = timeline.window_s
         whole = numpy.array([window, *amounts.sum(axis=0), (watts or 0.0) * window])
-        return cls(whole=whole, of_blocks=of_blocks, resampled=weights.astype(numpy.float64) @ of_blocks)
+        return cls(whole=whole, of_blocks=of_blocks, resampled=weighted_sums(weights, of_blocks))
 
     def rate(self, of: int, per: int, *, note: str) -> Measured:
         """``of`` divided by ``per``; not measured, with ``note``, where ``per`` is 0."""
