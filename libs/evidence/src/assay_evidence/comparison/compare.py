@@ -147,7 +147,7 @@ class _Comparison:
             whole=(self.baseline, self.candidate),
             settings=self.settings,
             policy=self.policy,
-            level=counted.level,
+            alpha=counted.level(self.policy.alpha if self.policy else self.settings.alpha),
             second=second,
         )
         return made.with_findings(findings)

@@ -1,6 +1,5 @@
 """All metrics of one candidate: quality, flips, noise, and what the table of pairs says of each."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy
@@ -47,7 +46,7 @@ def compare_metrics(
     whole: tuple[RunEvidence, RunEvidence],
     settings: ComparisonSettings,
     policy: PolicySpec | None,
-    level: Callable[[float], float],
+    alpha: float,
     second: SecondRun | None,
 ) -> MetricComparisons:
     """Compare every metric that both runs have values of.
@@ -55,7 +54,7 @@ def compare_metrics(
     Args:
         compared: the samples that count.
         whole: both runs with all their samples; the runs' own numbers are of these.
-        level: see ``rule_of``.
+        alpha: one-sided level of this candidate's tests.
         second: of the baseline's artifact, for the noise floor.
     """
     work = _Work(compared, response_changes(compared.baseline, compared.candidate, compared.pairing), second)
@@ -70,7 +69,7 @@ def compare_metrics(
                 findings.append(_not_compared(metric, task=baseline.task))
             continue
         rule = rule_of(
-            metric, baseline=whole[0], candidate=whole[1], settings=settings, policy=policy, level=level
+            metric, baseline=whole[0], candidate=whole[1], settings=settings, policy=policy, alpha=alpha
         )
         work.add(metric, values, rule)
     families = {one.metric: int(not one.metric.startswith(f"{baseline.task}.")) for one in work.quality}

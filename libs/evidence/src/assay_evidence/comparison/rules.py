@@ -1,7 +1,5 @@
 """By which margin, level and direction each metric is judged."""
 
-from collections.abc import Callable
-
 from assay_evidence.policy import PolicySpec, rule_for
 from assay_evidence.quality import CEILING, MIN_SAMPLES, MetricRule, is_mean
 from assay_evidence.report import ComparisonSettings
@@ -15,13 +13,13 @@ def rule_of(
     candidate: RunEvidence,
     settings: ComparisonSettings,
     policy: PolicySpec | None,
-    level: Callable[[float], float],
+    alpha: float,
 ) -> MetricRule:
     """The policy's rule for ``metric``; the settings where no policy judges or none of its rules matches.
 
     Args:
         baseline, candidate: with all their samples.
-        level: from an error over the whole evaluation to that of this test.
+        alpha: one-sided level of this candidate's tests.
     """
     rule = rule_for(policy, metric, task=baseline.facts.task) if policy else None
     directions = [run.facts.higher_is_better.get(metric) for run in (baseline, candidate)]
@@ -33,7 +31,7 @@ def rule_of(
     return MetricRule(
         margin=rule.margin if rule else settings.margin,
         relative=rule is not None and rule.margin_kind == "relative",
-        alpha=level(policy.alpha if policy else settings.alpha),
+        alpha=alpha,
         power=policy.power if policy else settings.power,
         higher_is_better=known,
         ceiling=policy.ceiling if policy else CEILING,
