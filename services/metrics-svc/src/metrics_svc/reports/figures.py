@@ -29,6 +29,15 @@ FOREST_ROW = 46
 CURVES_WIDTH, CURVES_HEIGHT = 330, 220
 LONGEST_LABEL = 52
 STEPS = 250
+FEWEST_TICKS = 4
+_TICK_STEPS: tuple[tuple[float, ...], ...] = (
+    (1,),
+    (1, 3),
+    (1, 2, 5),
+    (1, 1.5, 2, 3, 4, 6),
+    (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9),
+)
+"""Multiples of a power of ten, sparse to dense; the first that gives enough ticks is taken."""
 MOST_ROWS = 40
 """Metrics in a forest plot; the table has all of them."""
 
@@ -150,19 +159,21 @@ def _steps(distribution: Distribution) -> tuple[list[float], list[float]]:
 
 
 def _time_ticks(axes: "Axes", *, runs: Sequence[Distribution]) -> None:
-    """Round times as ticks: of each decade 1, 2 and 5, or 1 alone where there are many decades."""
+    """Four to six round times as ticks, as far as the range allows."""
     from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
-    low = min(float(one.seconds[0]) for one in runs)
-    high = max(float(one.seconds[-1]) for one in runs)
-    low, high = low / 1.15, high * 1.15
-    steps = (1, 2, 5) if high / low < 300 else (1,)
-    ticks = [
-        step * 10.0**exponent
-        for exponent in range(-6, 5)
-        for step in steps
-        if low * 1.05 <= step * 10.0**exponent <= high / 1.1
-    ]
+    low = min(float(one.seconds[0]) for one in runs) / 1.15
+    high = max(float(one.seconds[-1]) for one in runs) * 1.15
+    ticks: list[float] = []
+    for steps in _TICK_STEPS:
+        ticks = [
+            step * 10.0**exponent
+            for exponent in range(-6, 5)
+            for step in steps
+            if low * 1.04 <= step * 10.0**exponent <= high / 1.06
+        ]
+        if len(ticks) >= FEWEST_TICKS:
+            break
     axes.set_xlim(low, high)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())

@@ -141,7 +141,8 @@ def _provenance(facts: RunFacts, plan: RunPlan) -> dict[str, JsonValue]:
         "recipe_hash": facts.recipe_hash,
         "plan_hash": facts.plan_hash,
         "canonical": facts.canonical,
-        "deviations": [one.model_dump(mode="json") for one in plan.deviations],
+        # Texts: readers that make columns of the file take lists of one type only.
+        "deviations": [one.message for one in plan.deviations],
         "failure_policy": facts.failure_policy,
         "samples_failed": facts.samples_failed,
         "early_stop": facts.early_stop.model_dump(mode="json") if facts.early_stop else None,

@@ -22,7 +22,7 @@ _MARKS = {Verdict.ACCEPT: "✅", Verdict.REJECT: "❌", Verdict.INCONCLUSIVE: "�
 _EFFECTS = {"supports": "supports", "blocks": "**blocks**", "rejects": "**rejects**", "noted": "noted"}
 # What has a meaning anywhere, at the beginning of a line, or as part of an address.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]|~$]|^[-+#=:]|(?<=:)//)")
-_PUNCTUATED = re.compile(r"(?i)(^\d+|\bwww)(?=[.)])")
+_PUNCTUATED = re.compile(r"(?i)(^\d+(?=[.)](?:\s|$))|\bwww(?=\.))")
 _LOOKED_UP = re.compile(r"@(?=\w)|#(?=\d)")
 _WORDS = {
     Severity.INVALID: "**invalid**",
@@ -267,4 +267,4 @@ def _bounded(parts: Sequence[str]) -> str:
             )
             break
         kept.append(part)
-    return "\n\n".join([*kept, last]) + "\n"
+    return "\n\n".join([*kept, last]).replace(wording.UNIT_SPACE, " ") + "\n"

@@ -9,6 +9,8 @@ from assay_evidence.report import Interval, QualityComparison
 
 ABSENT = "–"
 MINUS = "−"
+UNIT_SPACE = "\u00a0"
+"""Between a number and its unit, so that no line ends there."""
 LONGEST_NAME = 300
 SHOWN_CHARACTERS = 1600
 """Of a response or a target; of a longer text, the part around the first difference."""
@@ -133,7 +135,7 @@ def number(value: float | None, *, digits: int = 3, unit: str = "") -> str:
     if value is None or value != value:
         return ABSENT
     text = _significant(abs(value), digits)
-    return f"{MINUS if value < 0 and float(text.replace(',', '')) else ''}{text}{unit and ' ' + unit}"
+    return f"{MINUS if value < 0 and float(text.replace(',', '')) else ''}{text}{unit and UNIT_SPACE + unit}"
 
 
 def _significant(value: float, digits: int) -> str:
@@ -165,8 +167,8 @@ def share(value: float | None) -> str:
         return ABSENT
     percent = value * 100
     if 0 < percent < 0.1 or 99.9 < percent < 100:
-        return f"{percent:.2f} %"
-    return f"{percent:.1f} %"
+        return f"{percent:.2f}{UNIT_SPACE}%"
+    return f"{percent:.1f}{UNIT_SPACE}%"
 
 
 def points(value: float | None) -> str:
@@ -175,14 +177,14 @@ def points(value: float | None) -> str:
         return ABSENT
     text = f"{abs(value) * 100:.2f}"
     sign = "" if not float(text) else MINUS if value < 0 else "+"
-    return f"{sign}{text} points"
+    return f"{sign}{text}{UNIT_SPACE}points"
 
 
 def points_interval(interval: Interval | None) -> str | None:
     """Its 95 % interval."""
     if interval is None:
         return None
-    low, high = (points(end).removesuffix(" points") for end in interval)
+    low, high = (points(end).removesuffix(f"{UNIT_SPACE}points") for end in interval)
     return f"95 %: {low} to {high}"
 
 
@@ -197,7 +199,12 @@ def measured(value: float | None, unit: str) -> str:
     """A measured value in a unit that suits its size; seconds become milliseconds or microseconds."""
     if value is not None and unit == "s" and abs(value) < 1:
         return number(value * 1e6, unit="µs") if abs(value) < 1e-3 else number(value * 1e3, unit="ms")
-    return number(value, unit=unit)
+    return number(value, unit=_shown(unit))
+
+
+def _shown(unit: str) -> str:
+    """A unit as it stands behind a number."""
+    return unit.removeprefix("1") if unit.startswith("1/") else unit
 
 
 def measured_difference(value: float | None, unit: str) -> str:
@@ -209,11 +216,11 @@ def measured_interval(interval: Interval | None, unit: str) -> str:
     """An interval of such values; both ends in the unit that suits the larger one."""
     if interval is None:
         return ABSENT
-    factor, shown = 1.0, unit
+    factor, shown = 1.0, _shown(unit)
     if unit == "s" and max(map(abs, interval)) < 1:
         factor, shown = (1e6, "µs") if max(map(abs, interval)) < 1e-3 else (1e3, "ms")
     low, high = (number(end * factor) for end in interval)
-    return f"{low} to {high}{shown and ' ' + shown}"
+    return f"{low} to {high}{shown and UNIT_SPACE + shown}"
 
 
 def ratio(value: float | None) -> str:
@@ -226,6 +233,7 @@ class Score:
 
     def __init__(self, compared: QualityComparison) -> None:
         self._percent = compared.kind == "binary"
+        self._unit = f"{UNIT_SPACE}points" if self._percent else ""
         if self._percent:
             self._decimals = 1 if compared.n < 1000 else 2
         else:
@@ -235,20 +243,30 @@ class Score:
         """A score."""
         if value is None or value != value:
             return ABSENT
-        return f"{value * 100:.{self._decimals}f} %" if self._percent else f"{value:,.{self._decimals}f}"
+        return (
+            f"{value * 100:.{self._decimals}f}{UNIT_SPACE}%"
+            if self._percent
+            else f"{value:,.{self._decimals}f}"
+        )
+
+    def run(self, value: float | None, stderr: float | None) -> str | None:
+        """A run's own number over all its samples, with its standard error where it has one."""
+        if value is None:
+            return None
+        return f"run {self.value(value)}{'' if stderr is None else f' ± {self.width(stderr)}'}"
 
     def difference(self, value: float | None) -> str:
         """A difference of two scores, with its sign."""
         if value is None or value != value:
             return ABSENT
-        return f"{self._signed(value)}{' points' if self._percent else ''}"
+        return f"{self._signed(value)}{self._unit}"
 
     def width(self, value: float | None) -> str:
         """A margin or an error: without sign."""
         if value is None or value != value:
             return ABSENT
         scaled = value * 100 if self._percent else value
-        return f"{scaled:.3g}{' points' if self._percent else ''}"
+        return f"{scaled:.3g}{self._unit}"
 
     def interval(self, interval: Interval | None) -> str:
         """An interval of a difference."""
