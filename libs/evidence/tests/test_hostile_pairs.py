@@ -324,6 +324,16 @@ CASES: dict[str, Callable[[], Pair]] = {
     "no plan at all": lambda: Pair(
         baseline=baseline(), candidate=candidate().with_facts(plan={}), code="plan-missing"
     ),
+    "a candidate scored with other filters of the same names": lambda: Pair(
+        baseline=baseline(),
+        candidate=candidate().with_facts(scoring_id="scr_1", scoring={"filters": [{"name": "strict-match"}]}),
+        code="scored-otherwise",
+    ),
+    "two views with other filters of the same names": lambda: Pair(
+        baseline=baseline().with_facts(scoring_id="scr_1", scoring={"filters": [{"name": "strict-match"}]}),
+        candidate=candidate().with_facts(scoring_id="scr_2", scoring={"filters": []}),
+        code="scored-otherwise",
+    ),
     # Scores that are none.
     "NaN scores": lambda: Pair(
         baseline=baseline(),

@@ -42,6 +42,7 @@ class RunFacts(BaseModel):
     Attributes:
         run_id: the run.
         scoring_id: the scored view, where the run's own scoring is not meant.
+        scoring: how that view scores; ``None`` where it is as the task says.
         run_name: for people.
         artifact: ``id``, ``name``, ``model``, ``backend``, ``sha256`` and what else the plan says of it.
         task: what was run; of a group, the group.
@@ -64,6 +65,7 @@ class RunFacts(BaseModel):
     schema_version: Literal[1] = 1
     run_id: str
     scoring_id: str | None = None
+    scoring: JsonValue = None
     run_name: str
     artifact: dict[str, JsonValue]
     dataset_id: str

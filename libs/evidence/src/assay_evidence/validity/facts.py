@@ -113,14 +113,14 @@ def _question_findings(first: RunFacts, second: RunFacts) -> list[Finding]:
                 ),
             )
         )
-    if (first.scoring_id is None) != (second.scoring_id is None):
+    if first.scoring != second.scoring or (first.scoring_id is None) != (second.scoring_id is None):
         found.append(
             Finding(
                 code="scored-otherwise",
-                severity=Severity.WARNING,
+                severity=Severity.INVALID,
                 message=(
-                    "one side is scored as its task says, the other in a way of its own; metrics of one name "
-                    "need not be the same"
+                    "the two sides are scored in different ways, so that metrics of one name are not the "
+                    "same; compare runs, or views of both with the same scoring"
                 ),
             )
         )

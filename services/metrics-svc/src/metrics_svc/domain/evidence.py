@@ -45,7 +45,7 @@ class FinalView:
         metrics: the view's final metrics.
         subject: what the run evaluates.
         served: metrics of the run's own view, which has the runtime metrics.
-        scoring_id: the view, where it is not the run's own.
+        scoring_id: the view, where it is not the run's own; ``scoring``: what was asked for, then.
         expected: documents of the complete sample log.
         release: version of this service.
     """
@@ -55,6 +55,7 @@ class FinalView:
     subject: RunSubject
     served: RunMetrics
     scoring_id: str | None
+    scoring: JsonValue
     expected: int
     release: str
 
@@ -66,6 +67,7 @@ class FinalView:
         return RunFacts(
             run_id=metrics.run_id,
             scoring_id=self.scoring_id,
+            scoring=self.scoring,
             run_name=subject.run_name,
             artifact=dict(plan["artifact"]),
             dataset_id=subject.dataset_id,

@@ -1,6 +1,7 @@
 """Evidence of final views: made while a view is scored, or from the scored log on first use."""
 
 import asyncio
+import json
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -114,6 +115,7 @@ class EvidenceService:
             subject=metrics.subject,
             served=served,
             scoring_id=None if is_own(view) else str(view["_id"]),
+            scoring=None if is_own(view) else json.loads(view["scoring"]),
             expected=view["expected_samples"],
             release=self._release,
         )
