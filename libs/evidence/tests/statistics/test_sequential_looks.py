@@ -30,7 +30,7 @@ def splitmix64(seed: int, count: int) -> list[int]:
 
 
 def test_boundaries_of_the_literature() -> None:
-    # O'Brien-Fleming-type spending, five equal looks, one-sided 0.025 (Reboussin et al. 2000, Jennison and Turnbull).
+    # O'Brien-Fleming-type spending, one-sided 0.025, equal looks (Reboussin et al. 2000).
     assert boundaries([1, 2, 3, 4, 5], 0.025) == pytest.approx([4.877, 3.357, 2.680, 2.290, 2.031], abs=1e-3)
     assert boundaries([100], 0.05) == pytest.approx([stats.norm.isf(0.05)])
     assert boundaries([1, 2], 0.025) == pytest.approx([2.963, 1.969], abs=1e-3)
@@ -42,10 +42,10 @@ def test_all_looks_together_err_with_alpha(looks: list[int]) -> None:
     steps = numpy.diff([0, *looks])
     bounds = numpy.array(boundaries(looks, 0.05))
     crossed = 0
-    for _ in range(20):
+    for _ in range(10):
         process = numpy.cumsum(random.normal(size=(10_000, len(looks))) * numpy.sqrt(steps), axis=1)
         crossed += int((process / numpy.sqrt(looks) >= bounds).any(axis=1).sum())
-    assert crossed / 200_000 == pytest.approx(0.05, abs=0.002)
+    assert crossed / 100_000 == pytest.approx(0.05, abs=0.003)
 
 
 def test_levels_rise_and_the_first_is_what_was_spent() -> None:
@@ -141,15 +141,9 @@ def pairs(gained: int, lost: int, n: int) -> tuple[numpy.ndarray, numpy.ndarray]
 @pytest.mark.parametrize(
     ("gained", "lost", "look", "higher_is_better", "expected"),
     [
-        (
-            0,
-            0,
-            0,
-            True,
-            "continue",
-        ),  # 264 pairs without a flip prove 1.1 points at 5 %, not at the look's 0.001 %
+        (0, 0, 0, True, "continue"),  # not at the level of the first look
         (0, 0, 3, True, "proven"),
-        (20, 20, 2, True, "continue"),
+        (20, 26, 2, True, "continue"),
         (30, 28, 4, True, "proven"),
         (10, 60, 1, True, "hopeless"),  # proven to be worse
         (60, 10, 1, True, "proven"),
