@@ -54,7 +54,8 @@ def next_step(decision: Decision) -> str:
     if decision.verdict == "ACCEPT":
         return f"Next: keep the evidence: assay decision bundle {decision.id} --to evidence.zip"
     if decision.verdict == "REJECT":
-        return "Next: look at what was lost: assay compare BASE CANDIDATE --items lost"
+        pair = f"{decision.baseline.view_id} {decision.candidate.view_id}"
+        return f"Next: look at what was lost: assay compare {pair} --items lost"
     if decision.samples_needed is not None:
         return (
             f"Next: run both on at least {decision.samples_needed} items; if nothing changes but their "

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from assay.models import AnsweredItem, ComparisonItem, FlipAnalysis, NoiseFloor
@@ -35,16 +34,14 @@ CLASSES = {
 
 def flip_report(analyses: Sequence[FlipAnalysis]) -> RenderableType:
     """Flips by class, metric by metric, and how the responses differ."""
-    parts: list[RenderableType] = [
-        _classes(analysis) for analysis in analyses if analysis.lost_by_class or analysis.gained_by_class
-    ]
+    # Several metrics and filters often count the same items.
+    alike: dict[str, list[FlipAnalysis]] = {}
+    for analysis in analyses:
+        if analysis.lost_by_class or analysis.gained_by_class:
+            alike.setdefault(_counts(analysis), []).append(analysis)
+    parts: list[RenderableType] = [_classes(group) for group in alike.values()]
     if not parts:
         parts = [Text("no item flipped")]
-    parts += [
-        Text(f"{analysis.metric}: {analysis.unstable_under_aa} of the flips also flip without a change (A/A)")
-        for analysis in analyses
-        if analysis.unstable_under_aa is not None
-    ]
     if analyses:
         parts.append(_responses(analyses[0]))
     return Group(*parts)
@@ -101,7 +98,13 @@ def flipped_items(items: Sequence[ComparisonItem], *, metric: str, heading: str)
     return table(headings, rows, title=heading)
 
 
-def _classes(analysis: FlipAnalysis) -> Table:
+def _counts(analysis: FlipAnalysis) -> str:
+    return repr((analysis.lost_by_class, analysis.gained_by_class, analysis.unstable_under_aa))
+
+
+def _classes(alike: Sequence[FlipAnalysis]) -> RenderableType:
+    """One table for metrics with equal counts."""
+    analysis = alike[0]
     rows = []
     for name in (*CLASSES, *_unknown(analysis)):
         lost, gained = analysis.lost_by_class.get(name, 0), analysis.gained_by_class.get(name, 0)
@@ -113,7 +116,11 @@ def _classes(analysis: FlipAnalysis) -> Table:
         Heading("gained", number=True),
         Heading("meaning", style="dim"),
     )
-    return table(headings, rows, title=f"flips under {analysis.metric}")
+    title = Text(clean(f"flips under {', '.join(one.metric for one in alike)}"), style="bold")
+    parts: list[RenderableType] = [title, table(headings, rows)]
+    if analysis.unstable_under_aa is not None:
+        parts.append(Text(f"{analysis.unstable_under_aa} of these flips also happen without a change (A/A)"))
+    return Group(*parts)
 
 
 def _unknown(analysis: FlipAnalysis) -> list[str]:

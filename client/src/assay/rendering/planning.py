@@ -81,7 +81,7 @@ def trend_table(points: Sequence[TrendPoint]) -> RenderableType:
         Heading("run"),
     )
     only = next(iter(metrics)) if len(metrics) == 1 else None
-    title = f"{only or 'the first metric of each run'}\n"
+    title = only or "the first metric of each run"
     return Group(Text(clean(title), style="bold"), Measures(headings, rows))
 
 

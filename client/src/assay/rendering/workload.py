@@ -3,7 +3,7 @@
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from assay.models import WorkloadParity, WorkloadSide
+from assay.models import WorkloadParity
 from assay.models.evidence import EnergyComparison, PowerProvenance
 from assay.rendering.text import MISSING, Heading, clean, counted, fields, seconds, share, table
 
@@ -27,7 +27,7 @@ def workload_report(workload: WorkloadParity) -> RenderableType:
         ("  median", *(_number(side.output_tokens_p50) for side in sides)),
         ("  90th percentile", *(_number(side.output_tokens_p90) for side in sides)),
         ("cut at the token limit", *(share(side.truncated_share) for side in sides)),
-        ("ended by", *(_stop_reasons(side) for side in sides)),
+        *_endings(workload),
         ("failed requests", *(share(side.error_share) for side in sides)),
         ("retries", *(_whole(side.retries) for side in sides)),
         ("concurrency", *(_whole(side.concurrency) for side in sides)),
@@ -67,9 +67,14 @@ def _sameness(workload: WorkloadParity) -> Text:
     return Text("not the same work: " + "; ".join(parts) if parts else "not the same work", style="yellow")
 
 
-def _stop_reasons(side: WorkloadSide) -> str:
-    reasons = sorted(side.stop_reasons.items(), key=lambda entry: -entry[1])
-    return ", ".join(f"{reason} {share(part)}" for reason, part in reasons) or MISSING
+def _endings(workload: WorkloadParity) -> list[tuple[str, str, str]]:
+    """What ended the answers, the commonest first."""
+    base, candidate = workload.baseline.stop_reasons, workload.candidate.stop_reasons
+    reasons = sorted({*base, *candidate}, key=lambda reason: (-base.get(reason, 0.0), reason))
+    return [
+        (f"ended by {reason}", share(base.get(reason, 0.0)), share(candidate.get(reason, 0.0)))
+        for reason in reasons
+    ]
 
 
 def _provenance(power: PowerProvenance) -> str:
