@@ -125,7 +125,15 @@ def counter(instance: str, watts: float) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", ["generate", "loglikelihood"])
 def test_values_equal_those_of_the_runs_own_report(tmp_path: Path, kind: str) -> None:
-    telemetry = [counter("a", 50.0), counter("b", 80.0)]
+    # Two cards, one of them read twice over, and a processor, which does not count beside cards.
+    several = counter("b", 80.0)
+    counted = several["power"][0]
+    several["power"] += [
+        counted | {"method": "integrated", "sensor": "nvml_power", "joules": 1.0},
+        counted | {"device_id": "1", "joules": 700.0, "seconds": 25.0},
+        counted | {"device_id": "cpu", "scope": "package", "joules": 9000.0},
+    ]
+    telemetry = [counter("a", 50.0), several]
     runs = [
         make_run(tmp_path, name=name, seed=seed, samples=700, kind=kind, telemetry=telemetry)
         for seed, name in enumerate(("first", "second"))
