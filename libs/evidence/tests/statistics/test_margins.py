@@ -129,7 +129,7 @@ def test_relative_margin_of_proportions_errs_at_most_alpha(higher_is_better: boo
     sign = -1 if higher_is_better else 1
     shift = sign * share * level
     gain, loss = (0.06 + shift) / 2, (0.06 - shift) / 2
-    draws = random.multinomial(n, [level - loss, loss, gain, 1 - level - gain], size=400)
+    draws = random.multinomial(n, [level - loss, loss, gain, 1 - level - gain], size=200)
     passed = 0
     for both, lost, gained, _ in draws:
         baseline, candidate = numpy.zeros(n), numpy.zeros(n)

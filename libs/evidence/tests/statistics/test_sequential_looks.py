@@ -1,6 +1,7 @@
 """Stopping rules: published boundaries, the whole procedure simulated, and an order that never changes."""
 
 import hashlib
+from functools import cache
 
 import numpy
 import pytest
@@ -42,10 +43,10 @@ def test_all_looks_together_err_with_alpha(looks: list[int]) -> None:
     steps = numpy.diff([0, *looks])
     bounds = numpy.array(boundaries(looks, 0.05))
     crossed = 0
-    for _ in range(10):
+    for _ in range(6):
         process = numpy.cumsum(random.normal(size=(10_000, len(looks))) * numpy.sqrt(steps), axis=1)
         crossed += int((process / numpy.sqrt(looks) >= bounds).any(axis=1).sum())
-    assert crossed / 100_000 == pytest.approx(0.05, abs=0.003)
+    assert crossed / 60_000 == pytest.approx(0.05, abs=0.004)
 
 
 def test_levels_rise_and_the_first_is_what_was_spent() -> None:
@@ -86,6 +87,11 @@ def test_the_order_is_a_random_permutation() -> None:
     assert evaluation_order(1319, 1).tolist() != evaluation_order(1319, 2).tolist()
 
 
+@cache
+def region_of_look(n: int, margin: float, level: float, most_flips: int) -> numpy.ndarray:
+    return exact_region(n, difference=-margin, alpha=level, most_flips=most_flips)
+
+
 def whole_procedure(
     planned: int, *, margin: float, churn: float, difference: float, alpha: float = 0.05, runs: int = 10_000
 ) -> tuple[float, float]:
@@ -102,9 +108,8 @@ def whole_procedure(
         changed = gained + lost
         passes = numpy.zeros(runs, bool)
         if levels[position] >= LEAST_ALPHA:
-            fewest = exact_region(
-                n, difference=-margin, alpha=levels[position], most_flips=int(changed.max())
-            )
+            most = int(planned * churn + 7 * (planned * churn) ** 0.5)
+            fewest = region_of_look(n, margin, levels[position], most)
             passes = gained >= fewest[changed]
         ever |= passes
         proven |= passes & running
@@ -119,7 +124,7 @@ def whole_procedure(
     return float(ever.mean()), float(proven.mean())
 
 
-@pytest.mark.parametrize(("planned", "churn"), [(100, 0.06), (500, 0.02), (500, 0.06), (1319, 0.06)])
+@pytest.mark.parametrize(("planned", "churn"), [(100, 0.06), (500, 0.06), (1319, 0.06)])
 def test_the_whole_procedure_keeps_its_error(planned: int, churn: float) -> None:
     ever, _ = whole_procedure(planned, margin=0.02, churn=churn, difference=-0.02)
     assert ever <= 0.055

@@ -9,7 +9,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-import numpy
 from numpy.typing import ArrayLike
 from scipy.special import bdtr, betaincinv, ndtr
 
@@ -119,7 +118,7 @@ def paired_difference(
     """
     pairs = check_pairs(baseline, candidate, clusters)
     differences = pairs.differences
-    n, changed = len(differences), int(numpy.count_nonzero(differences))
+    n, changed = len(differences), pairs.changed
     found = evidence_of(pairs)
     return PairedDifference(
         n=n,

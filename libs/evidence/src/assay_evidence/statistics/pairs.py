@@ -102,6 +102,11 @@ class Pairs(NamedTuple):
         return self.candidate - self.baseline
 
     @property
+    def changed(self) -> int:
+        """Pairs whose values differ."""
+        return int(numpy.count_nonzero(self.differences))
+
+    @property
     def binary(self) -> bool:
         """Whether every value is 0 or 1."""
         return is_binary(self.baseline) and is_binary(self.candidate)
@@ -155,16 +160,13 @@ def check_pairs(baseline: ArrayLike, candidate: ArrayLike, clusters: ArrayLike |
 
 def evidence_of(pairs: Pairs) -> Evidence | str:
     """What the pairs say of candidate minus baseline, or why they say nothing."""
-    if pairs.binary and pairs.clusters is None:
-        flips = pairs.table.flips
-        return FlipEvidence(flips, EXACT if flips.changed < trinomial.ENOUGH_FLIPS else SCORE)
-    differences = pairs.differences
-    if not differences.any():
-        return _unchanged(pairs)
-    means = evidence_of_mean(pairs, differences, reach=1.0)
-    if not pairs.binary or isinstance(means, str):
-        return means
-    return WiderEvidence(means, FlipEvidence(pairs.table.flips))
+    if not pairs.binary:
+        return evidence_of_mean(pairs, pairs.differences, reach=1.0) if pairs.changed else _unchanged(pairs)
+    flips = pairs.table.flips
+    independent = FlipEvidence(flips, EXACT if flips.changed < trinomial.ENOUGH_FLIPS else SCORE)
+    if pairs.clusters is None:
+        return independent
+    return _wider(_student(pairs, pairs.differences), independent) if flips.changed else _unchanged(pairs)
 
 
 def _unchanged(pairs: Pairs) -> Evidence | str:
@@ -178,9 +180,14 @@ def _unchanged(pairs: Pairs) -> Evidence | str:
 
 def evidence_of_mean(pairs: Pairs, differences: Array, *, reach: float) -> Evidence | str:
     """Of a difference or contrast per pair; those of scores lie between ``-reach`` and ``reach``."""
-    if pairs.scores and pairs.clusters is None:
-        differing = differences[differences != 0]
-        return BoundedEvidence(differing, len(differences) - len(differing), worst=-reach, best=reach)
+    if not pairs.scores:
+        return _student(pairs, differences)
+    differing = differences[differences != 0]
+    independent = BoundedEvidence(differing, len(differences) - len(differing), worst=-reach, best=reach)
+    return independent if pairs.clusters is None else _wider(_student(pairs, differences), independent)
+
+
+def _student(pairs: Pairs, differences: Array) -> Evidence | str:
     stderr = standard_error(differences, pairs.clusters)
     if stderr is None:
         return f"none: one {'pair' if pairs.clusters is None else 'cluster'} has no spread"
@@ -188,3 +195,7 @@ def evidence_of_mean(pairs: Pairs, differences: Array, *, reach: float) -> Evide
         return "none: all pairs differ by the same amount, and their spread is not known"
     method = PAIRED_T if pairs.clusters is None else CLUSTER_T
     return MeanEvidence(float(differences.mean()), stderr, pairs.independent - 1, method)
+
+
+def _wider(student: Evidence | str, independent: Evidence) -> Evidence | str:
+    return student if isinstance(student, str) else WiderEvidence(student, independent)

@@ -102,6 +102,8 @@ def score_variance(rate_gained: ArrayLike, rate_lost: ArrayLike, difference: Arr
 def score_limit(flips: Flips, alpha: float) -> float:
     """Tango's one-sided lower limit: the smallest difference that the score test does not reject."""
     level = -float(ndtri(alpha))
+    if flips.changed == 0:
+        return -level * level / (flips.n + level * level)
     low, high = -1.0, (flips.gained - flips.lost) / flips.n
     for _ in range(10):  # each round leaves a 32nd of the range
         places = numpy.linspace(low, high, 33)
