@@ -1,9 +1,10 @@
 """How often the bootstrap intervals of runtime metrics hold the truth, by simulation.
 
 A simulated server slows down and speeds up as an Ornstein-Uhlenbeck process does (standard deviation 15 % of
-the latency, memory of so many mean latencies), each request and each gap varies by itself, and a client keeps
-so many requests in flight. The candidate is the same server with all times 10 % longer, simulated anew, so
-that the true ratio of every quantile is 1.1 and that of the throughput is 1 / 1.1.
+the latency, memory of so many mean latencies) and draws less power while it is slow. Each request and each
+gap varies by itself, 60 % of the answers are correct, and a client keeps so many requests in flight. The
+candidate is the same server with all times 10 % longer, simulated anew, so that the true ratio of every
+quantile and of the energy per correct answer is 1.1 and that of the throughput is 1 / 1.1.
 
     python bench/runtime_intervals.py --simulations 1000
 """
@@ -16,18 +17,21 @@ from dataclasses import dataclass
 import numpy
 import pyarrow
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
-from assay_evidence.runtime.measure import measure
+from assay_evidence.runtime.measure import CorrectAnswers, RunMeasurements, measure
+from assay_evidence.runtime.power import read_telemetry
 from assay_evidence.runtime.resampling import interval
 
 TRUE_RATIO = 1.1
 METRICS = {
-    "ttftP50": 1.1,
-    "ttftP99": 1.1,
-    "itlP50": 1.1,
-    "latencyP50": 1.1,
-    "latencyP99": 1.1,
-    "tps": 1 / 1.1,
+    "ttftP50": TRUE_RATIO,
+    "ttftP99": TRUE_RATIO,
+    "itlP50": TRUE_RATIO,
+    "latencyP50": TRUE_RATIO,
+    "latencyP99": TRUE_RATIO,
+    "tps": 1 / TRUE_RATIO,
+    "joulesPerCorrectAnswer": TRUE_RATIO,
 }
 GAP_US = 10_000.0
 FIRST_US = 60_000.0
@@ -66,7 +70,7 @@ def main() -> None:
     print("coverage of nominal 95 % intervals of candidate / baseline, %; - : no interval is given")
     print(
         f"{'requests':>8} {'in flight':>9} {'memory':>6} {'blocks':>6} "
-        + " ".join(f"{m:>10}" for m in METRICS)
+        + " ".join(f"{m[:12]:>12}" for m in METRICS)
     )
     for number, setting in enumerate(SETTINGS):
         blocks, covered = coverage(
@@ -76,7 +80,7 @@ def main() -> None:
             seed=[options.seed, number],
         )
         cells = " ".join(
-            f"{'-' if share is None else f'{100 * share:.1f}':>10}" for share in covered.values()
+            f"{'-' if share is None else f'{100 * share:.1f}':>12}" for share in covered.values()
         )
         print(
             f"{setting.requests:8} {setting.in_flight:9} {setting.memory:6.0f} {blocks:6} {cells}", flush=True
@@ -92,13 +96,8 @@ def coverage(
     for number in range(simulations):
         random = numpy.random.default_rng([*seed, number])
         baseline, candidate = (
-            measure(
-                simulate(setting, factor=factor, random=random),
-                {},
-                correct=None,
-                resamples=resamples,
-                seed=number,
-                side=side,
+            simulate(setting, factor=factor, random=random).measured(
+                resamples=resamples, seed=number, side=side
             )
             for side, factor in enumerate((1.0, TRUE_RATIO))
         )
@@ -113,8 +112,28 @@ def coverage(
     return blocks, {name: sum(hits) / len(hits) if hits else None for name, hits in held.items()}
 
 
-def simulate(setting: Setting, *, factor: float, random: numpy.random.Generator) -> pyarrow.Table:
-    """The requests of one run, as ``measure`` reads them."""
+@dataclass(frozen=True, slots=True)
+class SimulatedRun:
+    """Requests, telemetry and correct answers of one run, as ``measure`` reads them."""
+
+    requests: pyarrow.Table
+    telemetry: dict[str, JsonValue]
+    correct: CorrectAnswers
+
+    def measured(self, *, resamples: int, seed: int, side: int) -> RunMeasurements:
+        """The run's metrics."""
+        return measure(
+            self.requests,
+            read_telemetry([self.telemetry]),
+            correct=self.correct,
+            resamples=resamples,
+            seed=seed,
+            side=side,
+        )
+
+
+def simulate(setting: Setting, *, factor: float, random: numpy.random.Generator) -> SimulatedRun:
+    """One run of a server whose times are ``factor`` as long as the baseline's."""
     n = setting.requests
     first = FIRST_US * random.lognormal(0.0, 0.3, n)
     gaps = random.gamma(4.0, GAP_US / 4.0, (n, TOKENS - 1))
@@ -137,7 +156,7 @@ def simulate(setting: Setting, *, factor: float, random: numpy.random.Generator)
     lists = pyarrow.ListArray.from_arrays(
         pyarrow.array(numpy.arange(n + 1, dtype=numpy.int32) * TOKENS), pyarrow.array(offsets_us.ravel())
     )
-    return pyarrow.table(
+    table = pyarrow.table(
         {
             "index": numpy.arange(n),
             "kind": ["generate"] * n,
@@ -151,6 +170,34 @@ def simulate(setting: Setting, *, factor: float, random: numpy.random.Generator)
             "token_offsets_us": lists,
         }
     )
+    ends_us = float((sent + offsets[:, -1] * lasts).max())
+    step_us = mean_us / _STEPS_PER_LATENCY
+    while len(track) * step_us < ends_us:
+        track.append(next(slowness))
+    telemetry = _telemetry(numpy.asarray(track), step_ns=int(step_us * factor * 1000))
+    correct = CorrectAnswers("correct", numpy.flatnonzero(random.random(n) < 0.6))
+    return SimulatedRun(table, telemetry, correct)
+
+
+def _telemetry(track: FloatArray, *, step_ns: int) -> dict[str, JsonValue]:
+    """A card that draws 200 W over the slowness, read at every step."""
+    joules = numpy.concatenate([[0.0], numpy.cumsum(200.0 / track * step_ns / 1e9)])
+    moments = numpy.arange(len(joules)) * step_ns
+    return {
+        "instance_id": "instance",
+        "power": [
+            {
+                "sensor": "simulated",
+                "device_id": "0",
+                "scope": "card",
+                "joules": float(joules[-1]),
+                "seconds": float(moments[-1]) / 1e9,
+                "readings": len(joules),
+                "method": "counter",
+                "series": {"mono_ns": moments.tolist(), "joules": joules.tolist()},
+            }
+        ],
+    }
 
 
 def _slowness(memory: float, random: numpy.random.Generator) -> Iterator[float]:

@@ -88,7 +88,7 @@ def test_the_series_is_bounded_and_keeps_the_course_of_the_energy() -> None:
     series = sensor["series"]
     assert isinstance(series, dict)
     moments, joules = series["mono_ns"], series["joules"]
-    assert len(moments) == len(joules) <= 514
+    assert len(moments) == len(joules) <= 130
     assert (moments[0], joules[0]) == (START, 0.0)
     assert (moments[-1], joules[-1]) == (sensor["last_mono_ns"], sensor["joules"])
     assert moments == sorted(moments)

@@ -8,7 +8,7 @@ from assay_serving.types import Reading, SensorKind, TelemetrySample
 NANOSECONDS = 1e9
 SPARSE_NS = 1_000_000_000
 """Readings further apart than this leave it open what happened in between."""
-_MOST_POINTS = 256
+_MOST_POINTS = 64
 
 
 @dataclass(slots=True)
