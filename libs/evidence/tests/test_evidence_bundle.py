@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from assay_evidence.bundle import (
@@ -344,6 +346,9 @@ HOSTILE: dict[str, Callable[[Path, Path], Any]] = {
         path,
         members_of(small) | {"candidate/requests.parquet": members_of(small)["candidate/samples.parquet"]},
     ),
+    "a table of 40 GB in 100 kB": lambda small, path: sealed(
+        path, members_of(small) | {"candidate/samples.parquet": unfolding(small, rows=400_000)}
+    ),
     "clusters without numbers": lambda small, path: sealed(
         path, members_of(small) | {"clusters.json": b'{"first": "a"}'}
     ),
@@ -355,6 +360,20 @@ HOSTILE: dict[str, Callable[[Path, Path], Any]] = {
     "a manifest without members": lambda small, path: sealed(path, members_of(small), members=None),
     "a manifest with odd members": lambda small, path: sealed(path, members_of(small), members={"a": 1}),
 }
+
+
+def unfolding(path: Path, *, rows: int) -> bytes:
+    """A table of samples whose responses are one long text, so often that no memory holds them."""
+    table = pyarrow.parquet.read_table(io.BytesIO(members_of(path)["candidate/samples.parquet"]))
+    zeros = pyarrow.array([0] * rows, pyarrow.int32())
+    text = pyarrow.DictionaryArray.from_arrays(zeros, ["x" * 100_000])
+    place = table.schema.get_field_index("response")
+    repeated = table.take(zeros).set_column(place, "response", text)
+    target = io.BytesIO()
+    # Without the schema of Arrow in it the column reads as plain text.
+    pyarrow.parquet.write_table(repeated, target, compression="zstd", store_schema=False)
+    assert len(target.getvalue()) < 300_000
+    return target.getvalue()
 
 
 def members_of(path: Path) -> dict[str, bytes]:
@@ -517,6 +536,12 @@ def test_a_forged_extra_field_is_seen(small: Path, tmp_path: Path) -> None:
         content = json.loads(members[name]) | {"approved_by": "somebody"}
         sealed(path, members | {name: json.dumps(content).encode()})
         assert problems(verify_bundle(path))
+
+
+def test_an_altered_readme_is_seen(small: Path, tmp_path: Path) -> None:
+    path = tmp_path / "readme.zip"
+    sealed(path, members_of(small) | {"README.txt": b"No need to verify this."})
+    assert problems(verify_bundle(path)) == ["input-altered"]
 
 
 def test_the_readme_names_every_member(small: Path) -> None:

@@ -39,7 +39,7 @@ ALLOWED: Final = REQUIRED | {CLUSTERS} | {f"noise_floor/{name}" for name in RUN_
 
 _LIBRARIES: Final = ("assay-evidence", "numpy", "pyarrow", "scipy")
 
-_README_TEXT: Final = """\
+README_TEXT: Final = """\
 Evidence of one decision by Assay
 =================================
 
@@ -173,7 +173,7 @@ def _sealed(contents: BundleContents) -> _Sealed:
 
 
 def _members(contents: BundleContents) -> Iterator[Member]:
-    yield Member(README, _README_TEXT.encode())
+    yield Member(README, README_TEXT.encode())
     for name, model in (
         (POLICY, contents.policy),
         (SETTINGS, contents.settings),

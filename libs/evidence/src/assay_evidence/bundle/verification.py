@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import pyarrow
-import pyarrow.parquet
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from assay_evidence.bundle import contents as layout
 from assay_evidence.bundle.archive import Archive, BundleError, read_archive
+from assay_evidence.bundle.limits import check_size
 from assay_evidence.comparison import compare
 from assay_evidence.decision import Judgement, judge
 from assay_evidence.facts import RunFacts
@@ -29,8 +29,6 @@ ABSOLUTE_TOLERANCE: Final = 1e-12
 """Of differences that are nearly nothing, whose rounding is large beside them."""
 
 MOST_JSON_BYTES: Final = 128 << 20
-MOST_ROWS: Final = 50_000_000
-MOST_TABLE_BYTES: Final = 16 << 30
 DIFFERENCES_SHOWN: Final = 10
 
 _WORDS: Final = frozenset({"message", "summary", "note", "label"})
@@ -90,6 +88,11 @@ def verify_bundle(path: Path, *, expected_digest: str | None = None) -> Verifica
             _recompute(archive, found)
     except BundleError as error:
         found.problems.append(Problem(error.code, str(error)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "it"
+        message = f"a {error.title} in the bundle cannot be read: {where}: {first['msg']}"
+        found.problems.append(Problem("unusable-content", message))
     except MemoryError:
         found.problems.append(Problem("too-large", "the bundle needs more memory than there is"))
     except (
@@ -160,6 +163,11 @@ class _Inputs(NamedTuple):
 
 def _recompute(archive: Archive, found: Verification) -> None:
     is_same_version = _check_versions(found)
+    if (
+        is_same_version
+        and archive.content(layout.README, most=MOST_JSON_BYTES) != layout.README_TEXT.encode()
+    ):
+        found.problems.append(Problem("input-altered", f"{layout.README} does not say what Assay writes"))
     with tempfile.TemporaryDirectory(prefix="assay-verify-") as directory:
         inputs = _inputs(archive, Path(directory), found, is_same_version=is_same_version)
         noise_floor = inputs.runs.get("noise_floor")
@@ -221,7 +229,7 @@ def _inputs(archive: Archive, directory: Path, found: Verification, *, is_same_v
         tables = [directory / f"{role}.{name}" for name in ("samples.parquet", "requests.parquet")]
         for table in tables:
             archive.extract(f"{role}/{table.name.removeprefix(f'{role}.')}", table)
-            _check_size(table)
+            check_size(table)
         runs[role] = read_run(facts, *tables)
     return _Inputs(runs, policy, settings, _clusters(archive))
 
@@ -230,14 +238,6 @@ def _clusters(archive: Archive) -> dict[int, str] | None:
     if layout.CLUSTERS not in archive.entries:
         return None
     return {int(index): str(label) for index, label in _json(archive, layout.CLUSTERS).items()}
-
-
-def _check_size(table: Path) -> None:
-    """Refuse tables that would fill the memory: what a run can have is bounded."""
-    metadata = pyarrow.parquet.read_metadata(table)
-    groups = (metadata.row_group(group) for group in range(metadata.num_row_groups))
-    if metadata.num_rows > MOST_ROWS or sum(group.total_byte_size for group in groups) > MOST_TABLE_BYTES:
-        raise BundleError("too-large", f"{table.name} has more rows or bytes than any run of Assay")
 
 
 def _json(archive: Archive, name: str) -> dict[str, Any]:
