@@ -124,6 +124,7 @@ class TaskEvaluation:
         return LoggedDocument(
             index=document.index,
             task=self.name,
+            kind=document.requests[0].kind,
             doc_id=index,
             doc=document.doc,
             target=document.target,

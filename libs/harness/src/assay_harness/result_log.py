@@ -46,9 +46,7 @@ def results_document(
         results.n_samples[task.name] = {"original": task.row_count, "effective": count}
     _add_groups(results, numbers)
     document = results._to_eval_results()
-    laid_out: dict[str, JsonValue] = json.loads(
-        json.dumps(document, default=_plain, ensure_ascii=False)
-    )
+    laid_out: dict[str, JsonValue] = json.loads(json.dumps(document, default=_plain, ensure_ascii=False))
     return laid_out
 
 

@@ -168,6 +168,7 @@ class LoggedDocument:
 
     index: int
     task: str
+    kind: RequestKind
     doc_id: int
     doc: JsonValue
     target: str

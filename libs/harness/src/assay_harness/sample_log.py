@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from pydantic import JsonValue
 
-from assay_harness.results import DocumentScore, LoggedDocument, Response
+from assay_harness.results import DocumentScore, LoggedDocument, LogProbability, RequestKind, Response
 from assay_harness.values import EncodedValue, decode_metric
 
 
@@ -34,7 +34,7 @@ def sample_lines(
     if responses is None:
         grouped: list[list[JsonValue]] = [[""] for _ in document.arguments]
     else:
-        texts = [_texts(response) for response in responses]
+        texts = [_texts(_logged(response, document.kind)) for response in responses]
         grouped = [texts[start : start + repeats] for start in range(0, len(texts), repeats)]
     return {name: _line(document, score, name=name, responses=grouped, error=error) for name in filters}
 
@@ -71,6 +71,13 @@ def _line(
     if error is not None:
         line["error"] = error
     return json.dumps(line, ensure_ascii=False, default=_plain) + "\n"
+
+
+def _logged(response: Response, kind: RequestKind) -> object:
+    """A response as lm-eval's models give it: of a whole text the log-probability alone."""
+    if kind is RequestKind.ROLLING and not isinstance(response, str | int | float):
+        return response[0]
+    return tuple(response) if isinstance(response, LogProbability) else response
 
 
 def _texts(value: object) -> JsonValue:

@@ -10,7 +10,7 @@ import pytest
 
 from assay_harness.index import TaskIndex
 from assay_harness.process import HarnessProcess
-from assay_harness.results import LoggedDocument
+from assay_harness.results import LoggedDocument, RequestKind
 from assay_harness.sample_log import sample_lines
 from assay_harness.spec import BuiltinTask, GroupRows, RowFiles, TaskOptions
 
@@ -180,6 +180,7 @@ def test_a_failed_document_has_an_empty_text_and_its_reason(repeats: int) -> Non
     document = LoggedDocument(
         index=7,
         task="t",
+        kind=RequestKind.GENERATE,
         doc_id=2,
         doc={"q": "x"},
         target="y",
@@ -195,3 +196,55 @@ def test_a_failed_document_has_an_empty_text_and_its_reason(repeats: int) -> Non
     assert (line["resps"], line["filtered_resps"]) == ([[""], [""]], ["", ""])
     assert (line["acc"], line["metrics"], line["doc_id"]) == (0.0, ["acc"], 2)
     assert line["error"] == "ENGINE_ERROR: gone"
+
+
+@pytest.mark.parametrize(
+    ("task", "family", "row", "absent"),
+    [
+        (
+            "gsm8k_cot_self_consistency",
+            "gsm8k",
+            lambda i: {"question": f"What is {i} + 1?", "answer": f"#### {i + 1}"},
+            (),
+        ),
+        (
+            "wikitext",
+            "wikitext",
+            lambda i: {"page": f" = Page {i} = \n The cat 's hat @-@ number {i} . "},
+            ("training", "validation"),
+        ),
+        (
+            "lambada_openai",
+            "lambada",
+            lambda i: {"text": f"In case {i} the box of iron held water"},
+            (),
+        ),
+    ],
+    ids=["64 repeats", "whole texts", "continuations"],
+)
+async def test_files_of_other_kinds_of_requests(
+    task: str,
+    family: str,
+    row: Callable[[int], dict[str, Any]],
+    absent: tuple[str, ...],
+    write_rows: Fixture,
+    evaluate: Fixture,
+    reference: Fixture,
+    hash_model: Fixture,
+    task_index: TaskIndex,
+    tmp_path: Path,
+) -> None:
+    path = write_rows("test", [row(i) for i in range(3)])
+    model = hash_model(fallback=("The answer is 2.", "The answer is 3."))
+    options = TaskOptions(bootstrap_iterations=100)
+    rows = RowFiles(evaluation=path)
+    evaluation = await evaluate(BuiltinTask(task=task), options, rows, model)
+    overrides = {f"{role}_split": None for role in absent}
+    results = reference(family, task, {"test": path}, model, overrides=overrides, bootstrap_iters=100)
+    results["group_subtasks"] = {}
+    theirs = saved_by_lm_eval(results, tmp_path / "lm_eval")
+    async with HarnessProcess.open(BuiltinTask(task=task), options, rows, index=task_index) as harness:
+        mine = await ours(harness, evaluation, model)
+    for part in ("results", "versions", "n-shot", "higher_is_better"):
+        theirs[0][part].pop("reference", None)
+    assert_same_files(mine, theirs)
