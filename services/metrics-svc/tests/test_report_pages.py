@@ -628,3 +628,30 @@ def test_markdown_of_hostile_and_endless_evidence_stays_small_and_harmless() -> 
     columns = {len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if "⟨U+202E⟩" in line[:200]}
     assert columns <= {0, 8}
     assert not set(text) & set("\u202e\x00\x1b")
+
+
+def test_a_group_of_many_tasks_keeps_the_page_readable() -> None:
+    """What the run is of stays in sight; the rest is there, folded."""
+    names = [f"mmlu_{number}.acc,none" for number in range(57)]
+    guards = [
+        Finding(code="floor", severity=Severity.WARNING, message=f"{name} is at its floor.") for name in names
+    ]
+    flips = candidate_report().flips[0]
+    report = candidate_report(
+        quality=[
+            quality(name, difference=-0.001, guards=[guard])
+            for name, guard in zip(names, guards, strict=True)
+        ],
+        flips=[flips.model_copy(update={"metric": name}) for name in names],
+    )
+    html = comparison_page(comparison(CandidateMaterial(report=report)))
+    page = assert_self_contained(html)
+    for name in names:
+        assert re.sub(r"\s", "", name) in re.sub(r"\s", "", page.text)
+    unfolded = re.sub(r"<details>.*?</details>", "", html, flags=re.DOTALL)
+    assert unfolded.count("weak rule") == 12
+    assert unfolded.count("is at its floor.") == 11  # beside the finding of the comparison
+    assert unfolded.count("Kind of change") == 3
+    assert html.count("weak rule") == 57
+    assert html.count("is at its floor.") == 57
+    assert html.count("Kind of change") == 57

@@ -15,7 +15,7 @@ import numpy
 
 from assay_evidence.report import QualityComparison
 from metrics_svc.reports.latencies import Distribution
-from metrics_svc.reports.wording import Score, margin_words, measured, name_of
+from metrics_svc.reports.wording import Score, margin_words, name_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -182,7 +182,10 @@ def _time_ticks(axes: "Axes", *, runs: Sequence[Distribution]) -> None:
 
 
 def _round_time(seconds: float) -> str:
-    return re.sub(r"\.0+(?= )", "", measured(seconds, "s"))
+    """A round time without idle zeros."""
+    if seconds >= 1:
+        return f"{seconds:g} s"
+    return f"{seconds * 1e3:g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:g} µs"
 
 
 def _figure(width: float, height: float) -> "tuple[Figure, Axes]":
