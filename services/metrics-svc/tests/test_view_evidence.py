@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -142,6 +143,26 @@ async def test_evidence_made_later_is_what_would_have_been_made_at_once(platform
         later = await evidence_of(store, run.id)
     assert sorted(response.status_code for response in responses) == [200, 200, 201]
     assert later == at_once
+
+
+async def test_evidence_written_before_facts_had_a_field_is_decided_upon(platform: Any) -> None:
+    run, other = [await platform.maker.make(ROWS, mostly_right) for _ in range(2)]
+    async with platform.service() as client, opened(platform) as store:
+        await final(platform, client, run, other)
+        document = await store.evidence.get((await evidence_of(store, run.id)).id)
+        assert document is not None
+        # Its identifier was made of facts without the field, so it is not what it would be now.
+        older = {name: document[name] for name in ("view_id", "samples_sha256", "requests_sha256")}
+        facts = json.loads(document["facts"])
+        del facts["early_stop"]
+        await store.evidence.insert({"_id": "evd_older", **older, "facts": json.dumps(facts)})
+        await store.evidence.delete(document["_id"])
+        await store.scorings.update(run.id, Change(set={"evidence_id": "evd_older"}))
+        body = {"baseline_run_id": other.id, "candidate_run_id": run.id}
+        response = await client.post("/v1/decisions", json=body)
+        assert response.status_code == 201, response.text
+        bundle = await client.get(f"/v1/decisions/{response.json()['id']}/bundle")
+    assert bundle.status_code == 200
 
 
 async def test_kill_9_in_the_middle_changes_no_table(platform: Any) -> None:

@@ -20,20 +20,23 @@ class ViewEvidence:
     """What comparisons read of a final view.
 
     Attributes:
+        id: as stored. Made from the content when it was written, and never made again: facts that were
+            written before facts had a field read with it.
         facts: all but the samples.
         samples_sha256: of the table of samples.
         requests_sha256: of the table of requests.
     """
 
+    id: str
     facts: RunFacts
     samples_sha256: str
     requests_sha256: str
 
-    @property
-    def id(self) -> str:
-        """Made from the content: the same evidence is the same document."""
-        content = f"{self.facts.model_dump_json()}:{self.samples_sha256}:{self.requests_sha256}"
-        return f"evd_{hashlib.sha256(content.encode()).hexdigest()[:26]}"
+
+def new_evidence_id(facts: RunFacts, *, samples_sha256: str, requests_sha256: str) -> str:
+    """An identifier for new evidence: the same evidence is the same document."""
+    content = f"{facts.model_dump_json()}:{samples_sha256}:{requests_sha256}"
+    return f"evd_{hashlib.sha256(content.encode()).hexdigest()[:26]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from assay_chassis.errors import Fault
 from assay_chassis.store import Change, DuplicateKey
 from assay_evidence.facts import RunFacts
 from assay_evidence.tables import EvidenceWriter, RunEvidence, TableFiles, read_run
-from metrics_svc.domain.evidence import FinalView, ViewEvidence, sample_rows
+from metrics_svc.domain.evidence import FinalView, ViewEvidence, new_evidence_id, sample_rows
 from metrics_svc.domain.runs import RunMetrics, ScoringState
 from metrics_svc.domain.samples import ScoredSample
 from metrics_svc.domain.scoring import is_own, run_of
@@ -120,19 +120,20 @@ class EvidenceService:
             release=self._release,
         )
         samples, requests = [await self._store.files.put(path) for path in (tables.samples, tables.requests)]
-        evidence = ViewEvidence(facts=final.facts(), samples_sha256=samples, requests_sha256=requests)
+        facts = final.facts()
+        identifier = new_evidence_id(facts, samples_sha256=samples, requests_sha256=requests)
         document = {
-            "_id": evidence.id,
+            "_id": identifier,
             "view_id": view["_id"],
-            "facts": evidence.facts.model_dump_json(),
+            "facts": facts.model_dump_json(),
             "samples_sha256": samples,
             "requests_sha256": requests,
         }
         try:
             await self._store.evidence.insert(document)
         except DuplicateKey:  # an earlier attempt came as far as here
-            return evidence.id
-        return evidence.id
+            return identifier
+        return identifier
 
     async def final(self, view_id: str, *, field: str) -> FinalRun:
         """A final view, by its identifier or that of its run, with its evidence.
@@ -165,6 +166,7 @@ class EvidenceService:
         found = await self._store.evidence.get(evidence_id)
         assert found is not None, f"evidence {evidence_id} is gone"
         return ViewEvidence(
+            id=found["_id"],
             facts=RunFacts.model_validate_json(found["facts"]),
             samples_sha256=found["samples_sha256"],
             requests_sha256=found["requests_sha256"],
