@@ -93,9 +93,7 @@ def test_truncation_of_the_side_that_is_right_is_no_reason(tmp_path: Path) -> No
     assert flips(found).lost_by_class == {FlipClass.NUMERIC_ANSWER: 1}
 
 
-def test_both_filters_right_by_chance_of_format_is_not_format_only_when_the_answer_changed(
-    tmp_path: Path,
-) -> None:
+def test_filters_that_agree_on_wrong_make_no_format_only(tmp_path: Path) -> None:
     """Strict agrees that both are wrong: the flexible flip is a change of the answer."""
     run, base = synthetic_run(run_id="built"), synthetic_run(run_id="base")
     place = next(

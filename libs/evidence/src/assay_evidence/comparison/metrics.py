@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from assay_evidence.comparison.pairs import MetricPairs, PairTable
 from assay_evidence.comparison.rules import rule_of
-from assay_evidence.flips import ResponseChanges, analyse, classify, response_changes
+from assay_evidence.flips import FlipClassifier, ResponseChanges, analyse, response_changes
 from assay_evidence.noise import SecondRun, SelfChange, noise_floor
 from assay_evidence.noise import coverage_findings as noise_findings
 from assay_evidence.pairing import PairedValues, paired_values
@@ -95,6 +95,7 @@ class _Work:
         self.quality: list[QualityComparison] = []
         self.flips: list[FlipAnalysis] = []
         self.noise: list[NoiseFloor] = []
+        self._classifier = FlipClassifier(compared.baseline, compared.candidate, compared.pairing, responses)
         self._compared = compared
         self._second = second
 
@@ -108,15 +109,7 @@ class _Work:
         classes = None
         if quality.flips is not None:
             assert rule.higher_is_better is not None, "flips have a direction"
-            classes = classify(
-                compared.baseline,
-                compared.candidate,
-                compared.pairing,
-                metric=metric,
-                values=values,
-                higher_is_better=rule.higher_is_better,
-                responses=self.responses,
-            )
+            classes = self._classifier.classify(metric, values, higher_is_better=rule.higher_is_better)
             self.flips.append(
                 analyse(
                     metric,

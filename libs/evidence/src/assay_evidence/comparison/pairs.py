@@ -56,7 +56,7 @@ class MetricPairs:
 
     Attributes:
         task, key: the metric's parts; ``task`` may be a group.
-        classes: see ``flips.classify``; ``None``: not a metric of right and wrong.
+        classes: see ``flips.FlipClassifier``; ``None``: not a metric of right and wrong.
         higher_is_better: which of 0 and 1 is right; without meaning where ``classes`` is ``None``.
         unstable: whether the item changes between two runs of the baseline's artifact, where ``known``.
     """
