@@ -171,11 +171,11 @@ def test_a_run_may_be_judged_while_it_runs(
     server.on("GET", "/v1/evaluations", answer({"items": [{**run, "id": other}], "next_cursor": None}))
     server.on("POST", "/v1/evaluations", answer(run, status=202))
     subject = "--artifact base --dataset questions --method short-answers"
-    options = "--stop-early-against base-run --stop-early-margin 0.03"
+    options = "--stop-early-against base-run --stop-early-margin 0.03 --stop-early-looks 3"
     outcome = assay("run", "start", *subject.split(), *options.split())
     assert outcome.code == 0, outcome.err
     sent = server.calls("POST", "/v1/evaluations")[0].json()["options"]["early_stop"]
-    assert sent == {"baseline_run_id": other, "margin": 0.03}
+    assert sent == {"baseline_run_id": other, "margin": 0.03, "looks": 3}
 
     server.on("GET", f"/v1/evaluations/{RUN}", answer({**run, "plan": planned, "stopped_early": stopped}))
     shown = assay("run", "show", RUN).out

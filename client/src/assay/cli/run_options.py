@@ -79,6 +79,10 @@ class ExecutionChoices:
         float | None,
         typer.Option(help="Margin of --stop-early-against, in the metric's unit.", show_default="0.02"),
     ] = None
+    stop_early_looks: Annotated[
+        int | None,
+        typer.Option(help="How often the run is judged, its end included.", min=2, show_default="5"),
+    ] = None
 
     def options(self) -> dict[str, Any]:
         """The options as the API takes them; what was not given is left to the platform."""
@@ -107,10 +111,18 @@ class ExecutionChoices:
     def _early_stop(self) -> dict[str, Any] | None:
         """The rule that ends a run early. Raises RequestRefused."""
         if self.stop_early_against is None:
-            if self.stop_early_margin is not None:
-                raise RequestRefused("--stop-early-margin belongs to --stop-early-against RUN")
+            if self.stop_early_margin is not None or self.stop_early_looks is not None:
+                raise RequestRefused(
+                    "--stop-early-margin and --stop-early-looks belong to --stop-early-against RUN"
+                )
             return None
-        return without_nothing({"baseline_run_id": self.stop_early_against, "margin": self.stop_early_margin})
+        return without_nothing(
+            {
+                "baseline_run_id": self.stop_early_against,
+                "margin": self.stop_early_margin,
+                "looks": self.stop_early_looks,
+            }
+        )
 
 
 def run_request(
