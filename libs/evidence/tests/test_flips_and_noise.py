@@ -209,6 +209,14 @@ def test_churn_like_that_of_the_baseline_itself(tmp_path: Path) -> None:
     [
         (synthetic_run(run_id="other"), "noise-floor-other-artifact"),
         (synthetic_run(run_id="base"), "noise-floor-same-run"),
+        (
+            synthetic_run(run_id="again", artifact="base").with_plan({"task.max_gen_toks": 9}),
+            "noise-floor-other-plan",
+        ),
+        (
+            synthetic_run(run_id="again", artifact="base").with_facts(scoring={"filters": []}),
+            "noise-floor-other-plan",
+        ),
         (synthetic_run(run_id="npu", artifact="base", backend="rngd"), "noise-floor-other-artifact"),
     ],
 )

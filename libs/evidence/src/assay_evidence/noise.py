@@ -1,17 +1,19 @@
 """The noise floor: how much the baseline differs from itself, and whether the candidate differs by more."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy
 from numpy.typing import NDArray
 
 from assay_evidence.pairing import PairedValues, Pairing, pair_runs, paired_values
-from assay_evidence.report import Finding, NoiseFloor, Severity
+from assay_evidence.report import Finding, NoiseFloor, PlanDifference, Severity
 from assay_evidence.statistics.noise import excess_churn
 from assay_evidence.tables import RunEvidence
 
 SUBJECT = "noise"
+NAMED = 5
+"""Paths that a message names."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,8 +57,14 @@ class SecondRun:
         return SelfChange(known, changed, difference)
 
 
-def second_run_findings(baseline: RunEvidence, second: RunEvidence) -> list[Finding]:
-    """Why ``second`` is no second run of the baseline's artifact; empty where it is one."""
+def second_run_findings(
+    baseline: RunEvidence, second: RunEvidence, *, differences: Sequence[PlanDifference]
+) -> list[Finding]:
+    """Why ``second`` is no second run of the baseline; empty where it is one.
+
+    Args:
+        differences: of the two effective plans.
+    """
     if second.facts.view_id == baseline.facts.view_id:
         return [
             _unusable("noise-floor-same-run", "the noise floor needs a second run; it names the baseline")
@@ -68,6 +76,13 @@ def second_run_findings(baseline: RunEvidence, second: RunEvidence) -> list[Find
             f"{second.facts.backend}, not of the baseline's, so it says nothing of the baseline's own noise"
         )
         return [_unusable("noise-floor-other-artifact", message)]
+    unlike = [one.path for one in differences if not one.expected]
+    if unlike or second.facts.scoring != baseline.facts.scoring:
+        message = (
+            f"run {second.facts.view_id} is not a repetition of the baseline: "
+            f"{', '.join(unlike[:NAMED]) or 'its scoring'} differs"
+        )
+        return [_unusable("noise-floor-other-plan", message)]
     return []
 
 

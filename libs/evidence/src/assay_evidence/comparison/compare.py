@@ -137,7 +137,11 @@ class _Comparison:
         findings: list[Finding] = []
         second = None
         if self.noise_floor is not None:
-            findings = second_run_findings(self.baseline, self.noise_floor)
+            findings = second_run_findings(
+                self.baseline,
+                self.noise_floor,
+                differences=plan_differences(self.baseline.facts.plan, self.noise_floor.facts.plan),
+            )
             second = None if findings else SecondRun.of(counted.baseline, self.noise_floor)
         compared = Compared(
             counted.baseline, counted.candidate, pairing, clusters=self._clusters(counted, pairing)
