@@ -38,7 +38,8 @@ _TICK_STEPS: tuple[tuple[float, ...], ...] = (
     (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9),
 )
 """Multiples of a power of ten, sparse to dense; the first that gives enough ticks is taken."""
-MOST_ROWS = 40
+ROWS_PER_PLOT = 12
+MOST_ROWS = 24
 """Metrics in a forest plot; the table has all of them."""
 
 
@@ -78,17 +79,35 @@ def forest_plots(quality: Sequence[QualityComparison]) -> list[str]:
     own unit. Metrics without an interval are left out.
     """
     shown = [one for one in quality if one.interval_95 is not None][:MOST_ROWS]
-    binary = [one for one in shown if one.kind == "binary"]
-    others = [one for one in shown if one.kind != "binary"]
-    plots = []
-    if binary:
-        plots.append(_forest_plot(binary, scale=100.0, unit="points"))
-    if others:
-        plots.append(_forest_plot(others, scale=1.0, unit="the metric's unit"))
+    plots: list[str] = []
+    for kind, scale, unit in (("binary", 100.0, "points"), ("continuous", 1.0, "the metric's unit")):
+        chosen = [one for one in shown if one.kind == kind]
+        limits = _limits(chosen, scale=scale)
+        for start in range(0, len(chosen), ROWS_PER_PLOT):
+            part = chosen[start : start + ROWS_PER_PLOT]
+            plots.append(_forest_plot(part, scale=scale, unit=unit, limits=limits))
     return plots
 
 
-def _forest_plot(quality: Sequence[QualityComparison], *, scale: float, unit: str) -> str:
+def _limits(quality: Sequence[QualityComparison], *, scale: float) -> tuple[float, float]:
+    """Ends of the axis: all intervals, all margins and zero, with some room."""
+    places = [0.0]
+    for one in quality:
+        places += [*(one.interval_95 or ()), *(one.interval_90 or ()), _margin_place(one) or 0.0]
+    room = 0.06 * (max(places) - min(places)) or 0.01
+    return (min(places) - room) * scale, (max(places) + room) * scale
+
+
+def _margin_place(compared: QualityComparison) -> float | None:
+    """Where the margin lies: a loss is negative where higher is better."""
+    if compared.margin_test is None:
+        return None
+    return compared.margin_test.margin * (1 if compared.higher_is_better is False else -1)
+
+
+def _forest_plot(
+    quality: Sequence[QualityComparison], *, scale: float, unit: str, limits: tuple[float, float]
+) -> str:
     height = FOREST_ROW * len(quality) + 52
     figure, axes = _figure(FOREST_WIDTH, height)
     axes.set_position((0.025, 44 / height, 0.95, 1 - 56 / height))
@@ -96,8 +115,7 @@ def _forest_plot(quality: Sequence[QualityComparison], *, scale: float, unit: st
         _forest_row(axes, one, y=-row, scale=scale)
     axes.set_ylim(-len(quality) + 0.55, 0.75)
     axes.set_yticks([])
-    low, high = axes.get_xlim()
-    axes.set_xlim(min(low, -0.08 * (high - low)), max(high, 0.08 * (high - low)))
+    axes.set_xlim(*limits)
     axes.set_xlabel(f"candidate − baseline, {unit}", fontsize=FONT, color=_Colour.MUTED)
     return _svg(figure, title=f"Score differences with their intervals, {unit}")
 
@@ -108,9 +126,7 @@ def _forest_row(axes: "Axes", compared: QualityComparison, *, y: float, scale: f
     score, (_, tone) = Score(compared), margin_words(compared)
     colour = _TONES[tone]
     axes.plot([0, 0], [y - 0.3, y + 0.18], color=_Colour.INK, linewidth=1)
-    if compared.margin_test is not None:
-        # A loss is negative where higher is better.
-        margin = compared.margin_test.margin * (1 if compared.higher_is_better is False else -1)
+    if (margin := _margin_place(compared)) is not None:
         axes.plot([margin * scale] * 2, [y - 0.3, y + 0.18], color=_Colour.BAD, linewidth=1.4, dashes=(3, 2))
     low, high = (end * scale for end in compared.interval_95)
     axes.plot([low, high], [y, y], color=colour, linewidth=1.5, solid_capstyle="round")
