@@ -20,6 +20,7 @@ from assay.models import Run
 from assay_serving.testing import endpoint
 from assay_serving.testing.answers import answer, answer_text
 from assay_serving.testing.endpoint import serve_endpoint
+from assay_serving.testing.fixtures import ScriptedAdapterProcess
 from assay_serving.testing.script import Script
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("many-kills")]
@@ -177,21 +178,27 @@ def undisturbed(prepared: Prepared) -> Run:
 @pytest.mark.slow
 @pytest.mark.parametrize("victims", [("eval-worker",), ("services",), ("eval-worker", "services", "mongo")])
 def test_kills_around_the_settlement_change_no_number(
-    scripted_platform: Platform, prepared: Prepared, undisturbed: Run, victims: tuple[str, ...]
+    scripted_platform: Platform,
+    scripted_adapter: ScriptedAdapterProcess,
+    prepared: Prepared,
+    undisturbed: Run,
+    victims: tuple[str, ...],
 ) -> None:
     assay = prepared.assay
     expected = undisturbed.document()["stopped_early"]
-    # Much slower than the other, so that there is a run left to stop once everybody is back.
-    run = started_against(prepared, "early-equal", concurrency=1)
+    run = started_against(prepared, "early-equal")
     deadline = time.monotonic() + 240
     # Just before the last document of the look is in, so that what follows is hit somewhere.
-    while assay.runs.get(run.id).progress.samples_done < expected["samples"] - 20:
+    while assay.runs.get(run.id).progress.samples_done < expected["samples"] - 40:
         assert time.monotonic() < deadline, "the run makes no progress"
         time.sleep(0.02)
+    # Without an adapter the run cannot come to its end before everybody is back.
+    scripted_adapter.kill()
     for victim in victims:
         killed = scripted_platform.kill(victim)
         scripted_platform.wait_for_successor(victim, killed=killed)
-    wait_until_reachable(assay)
+    wait_until_scored(assay, run)
+    scripted_adapter.start()
     run = finished(assay, run)
     assert run.document()["stopped_early"] == expected
     assert expected["samples"] <= run.progress.samples_done < ROWS
@@ -203,17 +210,18 @@ def test_kills_around_the_settlement_change_no_number(
     assert numbers(prepared, found) == numbers(prepared, wanted)
 
 
-def wait_until_reachable(assay: AssayClient) -> None:
-    deadline = time.monotonic() + 120
-    while True:
+def wait_until_scored(assay: AssayClient, run: Run) -> None:
+    """Wait until the services are back and have scored what is in the log, or the run is over."""
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
         try:
-            list(assay.runs.list(limit=1))
-            list(assay.comparisons.list(limit=1))
+            now = assay.runs.get(run.id)
+            if now.is_over or assay.runs.metrics(run.id).samples_scored == now.progress.samples_done:
+                return
         except (PlatformFailed, PlatformUnreachable):
-            assert time.monotonic() < deadline, "the services did not come back"
-            time.sleep(0.2)
-        else:
-            return
+            pass
+        time.sleep(0.2)
+    raise AssertionError("the services did not come back")
 
 
 def numbers(prepared: Prepared, decision: dict[str, Any]) -> list[Any]:
