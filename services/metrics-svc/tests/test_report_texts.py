@@ -3,6 +3,8 @@
 import csv
 import io
 import re
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -151,3 +153,9 @@ def test_csv_reads_back_with_exact_numbers() -> None:
         ["?é", "True", "-0.5"],
     ]
     assert not re.search(r"(?<!\r)\n(?!break)", csv_lines(rows))
+
+
+def test_the_service_starts_without_the_plotting_library() -> None:
+    """It takes longer to import than the rest; the first report waits for it."""
+    code = "import sys, metrics_svc.wiring; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
