@@ -112,7 +112,7 @@ def test_a_much_worse_candidate_is_hopeless() -> None:
     assert better.outcome == "proven", "of an error rate, less is better"
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_order_and_portions_of_the_log_do_not_matter(seed: int) -> None:
     generator = random.Random(seed)
     baseline = run_of(right)
