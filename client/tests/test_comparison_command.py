@@ -130,6 +130,20 @@ def test_results_are_what_the_tests_prove(
     assert f"lossy against base: {result}\n" in assay("compare", RUN_A, RUN_B).out
 
 
+def test_what_holds_for_several_metrics_is_told_once(assay: Any, comparison: Any) -> None:
+    def change(report: dict[str, Any]) -> None:
+        for line in report["quality"]:
+            message = f"{line['metric']}: 12 pairs are few"
+            line["guards"] = [
+                {"code": "few-pairs", "severity": "warning", "message": message, "subject": line["metric"]}
+            ]
+
+    comparison(change)
+    lines = assay("compare", RUN_A, RUN_B).out.splitlines()
+    told = [line for line in lines if "pairs are few" in line]
+    assert told == [f"warning: {STRICT}: 12 pairs are few (and so for 1 other metric)"]
+
+
 def test_lower_may_be_better(assay: Any, comparison: Any) -> None:
     def change(report: dict[str, Any]) -> None:
         line = report["quality"][0]

@@ -154,11 +154,19 @@ def _banner(report: CandidateReport, *severities: str) -> RenderableType:
 
 
 def _distinct(report: CandidateReport) -> Iterable[Finding]:
-    """All findings, those of a part too, each message once."""
+    """All findings, those of a part too, each message once; what holds for several metrics is told of one."""
     guards = (guard for line in report.quality for guard in line.guards)
     work = report.workload.findings if report.workload is not None else ()
-    found = {finding.message: finding for finding in (*report.findings, *guards, *work)}
-    return found.values()
+    by_message = {finding.message: finding for finding in (*report.findings, *guards, *work)}
+    alike: dict[tuple[str, str, str], list[Finding]] = {}
+    for finding in by_message.values():
+        is_about_metric = finding.subject is not None and "," in finding.subject
+        subject = "metric" if is_about_metric else finding.message
+        alike.setdefault((finding.severity, finding.code, subject), []).append(finding)
+    for found in alike.values():
+        first, more = found[0], len(found) - 1
+        remark = f" (and so for {counted(more, 'other metric')})" if more else ""
+        yield first.model_copy(update={"message": f"{first.message}{remark}"})
 
 
 def _sections(comparison: Comparison, report: CandidateReport) -> list[RenderableType]:

@@ -8,10 +8,11 @@ from rich.text import Text
 
 from assay.models import Decision, Policy, QualityRule, Reason, RuntimeRule
 from assay.rendering.comparison import subject_name
-from assay.rendering.text import MISSING, Heading, clean, fields, moment, one_line, share, table
+from assay.rendering.text import MISSING, Heading, clean, counted, fields, moment, one_line, share, table
 
 VERDICT_STYLES = {"ACCEPT": "green", "REJECT": "red", "INCONCLUSIVE": "yellow"}
-_EFFECTS = {"rejects": "red", "blocks": "yellow", "supports": "green", "noted": "dim"}
+NOTED = "noted"
+_EFFECTS = {"rejects": "red", "blocks": "yellow", "supports": "green", NOTED: "dim"}
 _MEANINGS = {
     "ACCEPT": "{candidate} may replace {base}",
     "REJECT": "{candidate} may not replace {base}",
@@ -142,9 +143,17 @@ def _reasons(reasons: Iterable[Reason]) -> Table:
     grid = Table(title=Text("reasons"), title_justify="left", title_style="bold", box=None, show_header=False)
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
+    noted: dict[str, list[Reason]] = {}
     for reason in reasons:
-        effect = Text(reason.effect, style=_EFFECTS.get(reason.effect, ""))
-        grid.add_row(effect, Text(clean(reason.message)))
+        if reason.effect == NOTED:
+            noted.setdefault(reason.code, []).append(reason)
+        else:
+            effect = Text(reason.effect, style=_EFFECTS.get(reason.effect, ""))
+            grid.add_row(effect, Text(clean(reason.message)))
+    # What decides nothing, and holds for several metrics, is told of one.
+    for first, *others in noted.values():
+        remark = f" (and so for {counted(len(others), 'other metric')})" if others else ""
+        grid.add_row(Text(NOTED, style=_EFFECTS[NOTED]), Text(clean(f"{first.message}{remark}")))
     return grid
 
 
