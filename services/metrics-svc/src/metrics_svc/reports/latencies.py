@@ -20,6 +20,7 @@ NANOSECONDS = 1e9
 MICROSECONDS = 1e6
 
 _COLUMNS = [
+    "kind",
     "answered",
     "reused",
     "sent_ns",
@@ -44,7 +45,7 @@ class RunLatencies:
     """Times of the requests of one run; ``None`` where none was measured.
 
     Attributes:
-        ttft: first token with text minus sent.
+        ttft: first token with text minus sent, of what was generated.
         itl: gaps between the tokens of requests with a time for every token; tokens of one read have none.
         latency: response complete minus sent.
     """
@@ -87,9 +88,10 @@ def read_latencies(requests: Path) -> RunLatencies:
             sent, first = batch.column("sent_ns"), batch.column("first_token_ns")
             wanted = _flags(batch, "answered") & ~_flags(batch, "reused")
             latency.add(_seconds(compute.subtract(batch.column("done_ns"), sent))[wanted])
-            has_text = wanted & _booleans(compute.greater(first, 0))
+            generated = wanted & _booleans(compute.equal(batch.column("kind"), "generate"))
+            has_text = generated & _booleans(compute.greater(first, 0))
             ttft.add(_seconds(compute.subtract(first, sent))[has_text])
-            exact = wanted & _flags(batch, "exact_token_times")
+            exact = generated & _flags(batch, "exact_token_times")
             itl.add(_gaps(batch.column("token_offsets_us"), exact))
     return RunLatencies(ttft=ttft.distribution(), itl=itl.distribution(), latency=latency.distribution())
 

@@ -3,9 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
-
-from pydantic import JsonValue
+from collections.abc import Sequence
 
 Cell = str | int | float | bool | None
 
@@ -36,12 +34,3 @@ def guarded(cell: Cell) -> str:
     if _FORMULA.match(text) or _FORMULA.match(text.lstrip()[:1]):
         return text if _NUMBER.fullmatch(text) else f"'{text}"
     return text
-
-
-def flat(values: Mapping[str, JsonValue], names: Sequence[str]) -> list[Cell]:
-    """The values of these names, what is not there as nothing; lists and objects as their text."""
-    cells: list[Cell] = []
-    for name in names:
-        value = values.get(name)
-        cells.append(value if value is None or isinstance(value, str | int | float) else str(value))
-    return cells
