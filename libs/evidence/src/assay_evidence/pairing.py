@@ -5,6 +5,7 @@ group, where it counts for each. Where an item occurs several times, its occurre
 of their documents, as far as both runs have them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from assay_evidence.tables import RunEvidence
 Positions = NDArray[numpy.int64]
 Words = NDArray[numpy.uint64]
 
+_ITEM = ("doc_hash", "prompt_hash", "target_hash")
 _MULTIPLIER = numpy.uint64(0x9E3779B97F4A7C15)
 _SHIFT = numpy.uint64(29)
 
@@ -53,7 +55,7 @@ class Pairing:
     @property
     def repeated(self) -> int:
         """Pairs beyond the first of their item; they are not independent of it."""
-        return len(self) - len(numpy.unique(self.item))
+        return len(self) - int(numpy.count_nonzero(numpy.bincount(self.item)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,18 +112,20 @@ class _Side(NamedTuple):
 def pair_runs(baseline: RunEvidence, candidate: RunEvidence) -> Pairing:
     """Pair the samples of two runs."""
     first, second = _Side.whole(baseline), _Side.whole(candidate)
-    items = _numbered(first, second, ("doc_hash", "prompt_hash", "target_hash"))
+    if (same := _same_items(first, second)) is not None:
+        return same
+    items = _numbered([first, second], _ITEM)
     matched = _match(*items)
     in_order = numpy.argsort(matched.baseline)
     here, there = matched.baseline[in_order], matched.candidate[in_order]
     left = _without(len(baseline), here), _without(len(candidate), there)
-    rest = _Side(baseline, left[0]), _Side(candidate, left[1])
-    other_target = _match(*_numbered(*rest, ("doc_hash", "prompt_hash")))
-    rest = (
+    rest = [_Side(baseline, left[0]), _Side(candidate, left[1])]
+    other_target = _match(*_numbered(rest, ("doc_hash", "prompt_hash")))
+    rest = [
         _Side(baseline, left[0][_without(len(left[0]), other_target.baseline)]),
         _Side(candidate, left[1][_without(len(left[1]), other_target.candidate)]),
-    )
-    other_prompt = _match(*_numbered(*rest, ("doc_hash",)))
+    ]
+    other_prompt = _match(*_numbered(rest, ("doc_hash",)))
     return Pairing(
         baseline=here,
         candidate=there,
@@ -170,23 +174,43 @@ def _occurrence(numbers: Positions) -> Positions:
     return found
 
 
-def _numbered(first: _Side, second: _Side, parts: tuple[str, ...]) -> tuple[Positions, Positions]:
-    """Equal numbers for equal task and ``parts``, over both sides."""
-    names = sorted({*first.run.tasks, *second.run.tasks})
-    words = numpy.concatenate([_content(side, names, parts) for side in (first, second)])
+def _same_items(first: _Side, second: _Side) -> Pairing | None:
+    """The pairing of two runs of the same items in the same order, as most are; ``None`` of others."""
+    if len(first.at) != len(second.at) or first.run.tasks != second.run.tasks:
+        return None
+    if any((getattr(first.run, name) != getattr(second.run, name)).any() for name in ("task", *_ITEM)):
+        return None
+    (items,) = _numbered([first], _ITEM)
+    none = numpy.empty(0, dtype=numpy.int64)
+    return Pairing(
+        baseline=first.at,
+        candidate=second.at,
+        baseline_only=none,
+        candidate_only=none,
+        prompt_differs=0,
+        target_differs=0,
+        item=items,
+    )
+
+
+def _numbered(sides: Sequence[_Side], parts: Sequence[str]) -> list[Positions]:
+    """Equal numbers for equal task and ``parts``, over all sides."""
+    names = sorted({name for side in sides for name in side.run.tasks})
+    words = numpy.concatenate([_content(side, names, parts) for side in sides])
     mixed = _mixed(words)
     order = numpy.argsort(mixed, kind="stable")
     is_new = mixed[order[1:]] != mixed[order[:-1]]
-    if (words[order[1:]] != words[order[:-1]]).any(axis=1)[~is_new].any():
+    same = numpy.flatnonzero(~is_new)
+    if (words[order[same + 1]] != words[order[same]]).any():
         # Two contents share a mixture, which chance does not bring about: compare whole contents.
         numbers = numpy.unique(words, axis=0, return_inverse=True)[1].reshape(-1)
     else:
         numbers = numpy.empty(len(order), dtype=numpy.int64)
         numbers[order] = numpy.concatenate([[0], numpy.cumsum(is_new)])[: len(order)]
-    return numbers[: len(first.at)], numbers[len(first.at) :]
+    return numpy.split(numbers, numpy.cumsum([len(side.at) for side in sides])[:-1])
 
 
-def _content(side: _Side, names: list[str], parts: tuple[str, ...]) -> Words:
+def _content(side: _Side, names: list[str], parts: Sequence[str]) -> Words:
     """The task's number and the words of ``parts``, one row per sample."""
     numbers = numpy.array([names.index(name) for name in side.run.tasks], dtype=numpy.uint64)
     task = numbers[side.run.task[side.at]] if len(numbers) else numpy.empty(0, numpy.uint64)

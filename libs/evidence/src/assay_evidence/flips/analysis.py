@@ -1,5 +1,7 @@
 """Why items flipped, by class, and what became of their responses."""
 
+import math
+
 import numpy
 import pyarrow
 from numpy.typing import NDArray
@@ -135,7 +137,7 @@ def number_in(text: str | None) -> float | None:
         number = float(stripped)
     except ValueError:
         return None
-    return number if numpy.isfinite(number) else None
+    return number if math.isfinite(number) else None
 
 
 def _changed(baseline: RunEvidence, candidate: RunEvidence, pairing: Pairing) -> NDArray[numpy.int64]:

@@ -1,5 +1,6 @@
 """What changed in the responses of pairs, whether or not their scores did."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,7 @@ from assay_evidence.flips.texts import (
 )
 from assay_evidence.pairing import Pairing
 from assay_evidence.tables import RunEvidence
+from assay_evidence.tables.reader import combined
 
 TRUNCATED = "length"
 """Finish reason of a response that ran into its token limit."""
@@ -50,39 +52,51 @@ class ResponseChanges:
 
 def response_changes(baseline: RunEvidence, candidate: RunEvidence, pairing: Pairing) -> ResponseChanges:
     """Compare the responses of all pairs."""
-    first = baseline.column("response", pairing.baseline)
-    second = candidate.column("response", pairing.candidate)
-    unequal = pyarrow.compute.not_equal(first, second)
-    compared = unequal.is_valid().to_numpy(zero_copy_only=False)
-    differs = unequal.fill_null(False).to_numpy(zero_copy_only=False)
-    where = numpy.flatnonzero(differs)
-    lengths = (
-        baseline.column("token_text_lengths", pairing.baseline[where]),
-        candidate.column("token_text_lengths", pairing.candidate[where]),
-    )
-    by_engine = bool(len(where)) and not any(one.null_count for one in lengths)
-    character, token = (numpy.full(len(pairing), -1, dtype=numpy.int64) for _ in range(2))
-    for begin in range(0, len(where), _PAIRS_AT_ONCE):
-        here = where[begin : begin + _PAIRS_AT_ONCE]
-        rows = pyarrow.array(here)
-        texts = Slices.of_texts(first.take(rows)), Slices.of_texts(second.take(rows))
-        byte = first_mismatch(*texts)
-        character[here] = characters_before(texts[0], byte)
+    n = len(pairing)
+    sides = ((baseline, pairing.baseline), (candidate, pairing.candidate))
+    read = [run.columns(["response", "token_text_lengths", "finish_reason"], at) for run, at in sides]
+    texts, lengths, reasons = ([one.column(place) for one in read] for place in range(3))
+    compared, differs, blank = (numpy.zeros(n, dtype=bool) for _ in range(3))
+    byte, character, token = (numpy.full(n, -1, dtype=numpy.int64) for _ in range(3))
+    for part in _parts(n):
+        first, second = (combined(one[part]) for one in texts)
+        unequal = pyarrow.compute.not_equal(first, second)
+        compared[part] = unequal.is_valid().to_numpy(zero_copy_only=False)
+        differs[part] = unequal.fill_null(False).to_numpy(zero_copy_only=False)
+        blank[part] = _is_blank(first) | _is_blank(second)
+        where = numpy.flatnonzero(differs[part])
+        slices = [Slices.of_texts(one).at(where) for one in (first, second)]
+        byte[part][where] = first_mismatch(slices[0], slices[1])
+        character[part][where] = characters_before(slices[0], byte[part][where])
+    by_engine = bool(differs.any()) and not any((differs & _is_null(one)).any() for one in lengths)
+    for part in _parts(n):
+        where = numpy.flatnonzero(differs[part])
         if by_engine:
-            tokens = [Slices.of_lists(one.slice(begin, len(here))) for one in lengths]
-            token[here] = tokens_before(tokens[0], tokens[1], character[here])
+            tokens = [Slices.of_lists(combined(one[part])).at(where) for one in lengths]
+            token[part][where] = tokens_before(tokens[0], tokens[1], character[part][where])
         else:
-            token[here] = words_before(texts[0], texts[1], byte)
+            slices = [Slices.of_texts(combined(one[part])).at(where) for one in texts]
+            token[part][where] = words_before(slices[0], slices[1], byte[part][where])
     return ResponseChanges(
         compared=compared,
         differs=differs,
         first_character=character,
         first_token=token,
         token_basis="engine" if by_engine else "word",
-        blank=_is_blank(first) | _is_blank(second),
-        baseline_truncated=_is_truncated(baseline, pairing.baseline),
-        candidate_truncated=_is_truncated(candidate, pairing.candidate),
+        blank=blank,
+        baseline_truncated=_is_truncated(reasons[0]),
+        candidate_truncated=_is_truncated(reasons[1]),
     )
+
+
+def _parts(n: int) -> Iterator[slice]:
+    for begin in range(0, n, _PAIRS_AT_ONCE):
+        yield slice(begin, min(begin + _PAIRS_AT_ONCE, n))
+
+
+def _is_null(column: pyarrow.ChunkedArray) -> NDArray[numpy.bool_]:
+    missing: NDArray[numpy.bool_] = column.is_null().to_numpy()
+    return missing
 
 
 def _is_blank(texts: pyarrow.Array) -> NDArray[numpy.bool_]:
@@ -93,7 +107,6 @@ def _is_blank(texts: pyarrow.Array) -> NDArray[numpy.bool_]:
     return blank
 
 
-def _is_truncated(run: RunEvidence, at: NDArray[numpy.int64]) -> NDArray[numpy.bool_]:
-    reasons = pyarrow.compute.equal(run.column("finish_reason", at), TRUNCATED)
-    truncated: NDArray[numpy.bool_] = reasons.fill_null(False).to_numpy(zero_copy_only=False)
+def _is_truncated(reasons: pyarrow.ChunkedArray) -> NDArray[numpy.bool_]:
+    truncated: NDArray[numpy.bool_] = pyarrow.compute.equal(reasons, TRUNCATED).fill_null(False).to_numpy()
     return truncated

@@ -31,7 +31,7 @@ class Slices:
         _, offsets, data = texts.buffers()
         bounds = numpy.frombuffer(offsets, dtype=numpy.int64)[texts.offset : texts.offset + len(texts) + 1]
         values = numpy.frombuffer(data, dtype=numpy.uint8) if data else numpy.empty(0, numpy.uint8)
-        return cls(values, bounds[:-1], numpy.diff(bounds))
+        return cls(values[bounds[0] : bounds[-1]], bounds[:-1] - bounds[0], numpy.diff(bounds))
 
     @classmethod
     def of_lists(cls, lists: pyarrow.Array) -> "Slices":
@@ -42,8 +42,9 @@ class Slices:
         )
         return cls(values, bounds[:-1] - bounds[0], numpy.diff(bounds))
 
-    def __len__(self) -> int:
-        return len(self.start)
+    def at(self, places: Positions) -> "Slices":
+        """Some of the slices."""
+        return Slices(self.values, self.start[places], self.length[places])
 
 
 def first_mismatch(first: Slices, second: Slices) -> Positions:
@@ -52,21 +53,20 @@ def first_mismatch(first: Slices, second: Slices) -> Positions:
     found = shorter.copy()
     if not len(first.values) or not len(second.values):
         return found
+    # Behind the last slice there must be room for a window; what differs there is behind an end, and cut off.
+    room = numpy.zeros(_LARGEST_WINDOW, dtype=first.values.dtype)
+    padded = numpy.concatenate([first.values, room]), numpy.concatenate([second.values, room])
     left, reached, window = numpy.flatnonzero(shorter), 0, _FIRST_WINDOW
     while len(left):
+        views = [numpy.lib.stride_tricks.sliding_window_view(values, window) for values in padded]
         undecided = []
         step = max(1, _CELLS // window)
         for begin in range(0, len(left), step):
             rows = left[begin : begin + step]
-            at = reached + numpy.arange(window)
-            inside = at[None, :] < shorter[rows, None]
-            unequal = inside & (
-                first.values[numpy.where(inside, first.start[rows, None] + at, 0)]
-                != second.values[numpy.where(inside, second.start[rows, None] + at, 0)]
-            )
+            unequal = views[0][first.start[rows] + reached] != views[1][second.start[rows] + reached]
             where = unequal.argmax(axis=1)
             parted = unequal[numpy.arange(len(rows)), where]
-            found[rows[parted]] = reached + where[parted]
+            found[rows[parted]] = numpy.minimum(reached + where[parted], shorter[rows[parted]])
             undecided.append(rows[~parted & (shorter[rows] > reached + window)])
         left, reached = numpy.concatenate(undecided), reached + window
         window = min(2 * window, _LARGEST_WINDOW)

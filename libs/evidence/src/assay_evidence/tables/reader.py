@@ -43,6 +43,7 @@ class RunEvidence:
         values: by harness key, with the run's failure policy applied.
         filters: whose results ``filtered`` gives.
         digests: sha256 of the files, hexadecimal, by ``samples`` and ``requests``.
+        kept: columns of requests that were read, in the order of the file.
     """
 
     facts: RunFacts
@@ -62,15 +63,24 @@ class RunEvidence:
     values: Mapping[str, SampleValues]
     filters: tuple[str, ...]
     digests: Mapping[str, str]
+    kept: dict[str, pyarrow.ChunkedArray]
 
     def __len__(self) -> int:
         return len(self.index)
 
     def column(self, name: str, at: NDArray[numpy.int64] | None = None) -> pyarrow.Array:
         """A column such as ``response``, read from the file: of the samples at ``at``, or of all."""
+        return combined(self.columns([name], at).column(0))
+
+    def columns(self, names: Sequence[str], at: NDArray[numpy.int64] | None = None) -> pyarrow.Table:
+        """Several columns, read together; in pieces as they were stored where ``at`` is all in order."""
         rows = self.rows if at is None else self.rows[at]
-        column = pyarrow.parquet.read_table(self.samples, columns=[name]).column(0)
-        return _taken(_combined(column), rows)
+        read = pyarrow.parquet.read_table(self.samples, columns=list(names))
+        table = pyarrow.table({name: _wide(read.column(name)) for name in names})
+        if len(rows) == len(table) and _is_ascending(rows):
+            return table
+        places = pyarrow.array(rows)
+        return pyarrow.table({name: combined(table.column(name)).take(places) for name in names})
 
     def filtered(self, name: str, at: NDArray[numpy.int64] | None = None) -> pyarrow.Array:
         """What filter ``name`` made of the responses; texts, null where a sample has none."""
@@ -78,15 +88,25 @@ class RunEvidence:
 
     def requests(self, columns: Sequence[str]) -> pyarrow.Table:
         """Columns of the requests of these samples, by ascending index, then in the order of the file."""
-        table = pyarrow.parquet.read_table(
-            self.requests_path, columns=list(dict.fromkeys(["index", *columns]))
-        )
+        table = self._request_columns(list(dict.fromkeys(["index", *columns])))
         index = table.column("index").to_numpy()
         if len(index) and not _is_ascending(index):
             order = numpy.argsort(index, kind="stable")
             table, index = table.take(pyarrow.array(order)), index[order]
         known = numpy.isin(index, self.index)
         return table if known.all() else table.filter(pyarrow.array(known))
+
+    def _request_columns(self, names: list[str]) -> pyarrow.Table:
+        """Columns in the order of the file; small ones are kept, because parts of a report share them."""
+        missing = [name for name in names if name not in self.kept]
+        columns = dict(self.kept)
+        if missing:
+            read = pyarrow.parquet.read_table(self.requests_path, columns=missing)
+            columns |= {name: read.column(name) for name in missing}
+        for name in missing:
+            if not pyarrow.types.is_list(columns[name].type):
+                self.kept[name] = columns[name]
+        return pyarrow.table({name: columns[name] for name in names})
 
     def metric_parts(self, metric: str) -> tuple[str, str] | None:
         """Task and harness key of ``<task>.<metric>,<filter>``; ``None`` where no sample has such values."""
@@ -147,7 +167,9 @@ def read_run(facts: RunFacts, samples: Path, requests: Path) -> RunEvidence:
         index=index[rows],
         tasks=tasks,
         task=codes[rows],
-        **{name: _words(table.column(name))[rows] for name in HASHES},
+        doc_hash=_words(table.column("doc_hash"))[rows],
+        prompt_hash=_words(table.column("prompt_hash"))[rows],
+        target_hash=_words(table.column("target_hash"))[rows],
         block=block[rows],
         position=position[rows],
         failed=failed,
@@ -157,6 +179,7 @@ def read_run(facts: RunFacts, samples: Path, requests: Path) -> RunEvidence:
             name.removeprefix(FILTERED_PREFIX) for name in schema.names if name.startswith(FILTERED_PREFIX)
         ),
         digests={"samples": file_digest(samples), "requests": file_digest(requests)},
+        kept={},
     )
     found = {
         name.removeprefix(VALUE_PREFIX): _values(table.column(name), rows, failed=failed) for name in values
@@ -173,20 +196,18 @@ def _check(found: pyarrow.Schema, wanted: pyarrow.Schema, *, table: str) -> None
             raise MalformedTables(f"{table}.{column.name} is {found.field(position).type}, not {column.type}")
 
 
-def _combined(column: pyarrow.ChunkedArray) -> pyarrow.Array:
-    """One array; with 64-bit offsets, so that texts of more than 2 GiB in all fit."""
+def combined(column: pyarrow.ChunkedArray) -> pyarrow.Array:
+    """One array."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _wide(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
+    """With 64-bit offsets, so that texts of more than 2 GiB in all fit."""
     if pyarrow.types.is_string(column.type):
-        column = column.cast(pyarrow.large_string())
-    elif pyarrow.types.is_list(column.type):
-        column = column.cast(pyarrow.large_list(column.type.value_type))
-    combined = column.combine_chunks()
-    return combined
-
-
-def _taken(array: pyarrow.Array, rows: NDArray[numpy.int64]) -> pyarrow.Array:
-    if len(rows) == len(array) and _is_ascending(rows):
-        return array
-    return array.take(pyarrow.array(rows))
+        return column.cast(pyarrow.large_string())
+    if pyarrow.types.is_list(column.type):
+        return column.cast(pyarrow.large_list(column.type.value_type))
+    return column
 
 
 def _is_ascending(values: NDArray[numpy.int64]) -> bool:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy
 import pyarrow
-import pyarrow.parquet
 from numpy.typing import NDArray
 
 from assay_evidence.facts import RunFacts
@@ -19,6 +18,7 @@ from assay_evidence.tables import (
     RunEvidence,
     read_run,
 )
+from assay_evidence.tables.writer import ROWS_PER_GROUP, open_table
 from assay_evidence.testing.plans import synthetic_facts
 from assay_evidence.testing.responses import Responses, generated_texts
 from assay_evidence.testing.serving import Speed, synthetic_requests, synthetic_telemetry
@@ -75,7 +75,8 @@ class SyntheticRun:
         directory.mkdir(parents=True, exist_ok=True)
         files = directory / f"{self.facts.view_id}.samples", directory / f"{self.facts.view_id}.requests"
         for table, file in zip((self.samples, self.requests), files, strict=True):
-            pyarrow.parquet.write_table(table, file, compression="zstd", row_group_size=8192)
+            with open_table(file, table.schema) as writer:
+                writer.write_table(table, row_group_size=ROWS_PER_GROUP)
         return read_run(self.facts, *files)
 
     def with_facts(self, **changed: Any) -> "SyntheticRun":
