@@ -160,6 +160,17 @@ def test_nothing_is_proven_by_ten_pairs_without_a_flip(relative: bool, clusters:
     assert (found.non_inferior, found.equivalent, found.inferior) == (False, False, False)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("margin", [0.1, 0.5, 0.9])
+def test_a_wide_margin_does_not_make_equal_runs_inferior(kind: str, margin: float) -> None:
+    baseline, candidate, clusters = samples(kind)
+    for other in (candidate, baseline):
+        found = margin_test(
+            baseline, other, margin=margin, alpha=0.05, higher_is_better=True, clusters=clusters
+        )
+        assert not found.inferior
+
+
 def test_relative_margin_of_a_score_of_zero_is_not_tested() -> None:
     found = margin_test(
         [0.0] * 500, [0.0] * 500, margin=0.05, alpha=0.05, higher_is_better=True, relative=True
