@@ -9,7 +9,8 @@ import pytest
 
 from assay_evidence.report import ComparisonSettings, EnergyComparison, PowerProvenance
 from assay_evidence.runtime import compare_energy, compare_runtime
-from assay_evidence.runtime.power import energy_of_blocks, mean_power, power_provenance, read_telemetry
+from assay_evidence.runtime.power import energy_of_blocks, mean_power, power_provenance
+from assay_evidence.runtime.telemetry import read_telemetry
 from assay_evidence.runtime.timeline import RequestTimeline, cut_into_blocks, read_timeline
 from assay_evidence.tables import REQUEST_COLUMNS
 from assay_evidence.testing import Speed, synthetic_run

@@ -9,11 +9,12 @@ import pytest
 from assay_evidence.facts import RunFacts
 from assay_evidence.report import ComparisonSettings
 from assay_evidence.runtime import compare_runtime
+from assay_evidence.runtime.telemetry import InstanceTelemetry
 from assay_evidence.tables import EvidenceWriter, RunEvidence, read_run
 from assay_evidence.testing import synthetic_facts
 from assay_harness.results import DocumentScore
 from metrics_svc.domain.evidence import sample_rows
-from metrics_svc.domain.runtime import InstanceTelemetry, RuntimeTally
+from metrics_svc.domain.runtime import RuntimeTally
 from metrics_svc.domain.samples import RequestRecord, RequestTimes, SampleRecord, ScoredSample
 
 METRIC = "quiz.exact_match,none"

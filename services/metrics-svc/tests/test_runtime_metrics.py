@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from metrics_svc.domain.runtime import InstanceTelemetry, RuntimeTally, union_length
+from assay_evidence.runtime.telemetry import InstanceTelemetry
+from metrics_svc.domain.runtime import RuntimeTally, union_length
 from metrics_svc.domain.samples import RequestRecord, RequestTimes, SampleRecord
 
 MS = 1_000_000

@@ -25,7 +25,7 @@ from assay_harness.errors import HarnessError, HarnessFailed, HarnessProcessDied
 from assay_harness.process import HarnessProcess
 from assay_harness.spec import Scoring
 from metrics_svc.domain.early_stop import SequentialWatch
-from metrics_svc.domain.plans import RunPlan, check_task, read_plan, read_telemetry, rescored
+from metrics_svc.domain.plans import RunPlan, check_task, read_plan, rescored, telemetry_of
 from metrics_svc.domain.progress import ScoringProgress
 from metrics_svc.domain.runs import RunMetrics, RunSubject, ScoringState
 from metrics_svc.domain.runs import now as timestamp
@@ -262,7 +262,7 @@ class ViewScoring:
         )
         run = await self._parts.evaluations.get(f"/v1/evaluations/{progress.run_id}")
         if is_own(view):
-            runtime = await asyncio.to_thread(progress.tally.report, read_telemetry(run))
+            runtime = await asyncio.to_thread(progress.tally.report, telemetry_of(run))
             metrics = metrics.model_copy(
                 update={"runtime": runtime.metrics, "runtime_details": runtime.details}
             )

@@ -10,8 +10,9 @@ from assay_evidence.runtime.measure import (
     RunMeasurements,
     measure,
 )
-from assay_evidence.runtime.power import compare_provenance, power_provenance, read_telemetry
+from assay_evidence.runtime.power import compare_provenance, power_provenance
 from assay_evidence.runtime.resampling import interval
+from assay_evidence.runtime.telemetry import read_telemetry
 from assay_evidence.runtime.timeline import FloatArray, read_timeline
 from assay_evidence.statistics.paired import is_binary
 from assay_evidence.tables import RunEvidence

@@ -13,7 +13,7 @@ import numpy
 import pyarrow
 
 from assay_evidence.report import PowerProvenance
-from assay_evidence.runtime.power import InstanceTelemetry, energy_of_blocks, mean_power, power_provenance
+from assay_evidence.runtime.power import energy_of_blocks, mean_power, power_provenance
 from assay_evidence.runtime.resampling import (
     Observations,
     Weights,
@@ -24,6 +24,7 @@ from assay_evidence.runtime.resampling import (
     weighted_sums,
     widening,
 )
+from assay_evidence.runtime.telemetry import InstanceTelemetry
 from assay_evidence.runtime.timeline import (
     MIN_BLOCKS,
     NANOSECONDS,

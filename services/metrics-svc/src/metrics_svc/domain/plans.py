@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
 
+from assay_evidence.runtime.telemetry import InstanceTelemetry, read_telemetry
 from assay_harness.results import TaskFacts
 from assay_harness.spec import Recipe, RowOrigin, TaskOptions
-from metrics_svc.domain.runtime import InstanceTelemetry
 from metrics_svc.errors import Unscorable
 
 
@@ -129,14 +129,13 @@ def read_plan(run: Mapping[str, Any]) -> RunPlan:
         raise Unscorable("malformed-plan", f"plan.{place}: {first['msg']}") from error
 
 
-def read_telemetry(run: Mapping[str, Any]) -> list[InstanceTelemetry]:
+def telemetry_of(run: Mapping[str, Any]) -> list[InstanceTelemetry]:
     """What was measured on each serving instance of a run as eval-svc returns it."""
-    return [
-        InstanceTelemetry.model_validate(
-            {**(instance.get("telemetry") or {}), "instance_id": instance["instance_id"]}
-        )
+    records = [
+        {**(instance.get("telemetry") or {}), "instance_id": instance["instance_id"]}
         for instance in run.get("serving", ())
     ]
+    return list(read_telemetry(records).values())
 
 
 def rescored(plan: RunPlan, *, filters: list[str]) -> RunPlan:

@@ -12,8 +12,9 @@ from dataclasses import asdict
 
 import numpy
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, JsonValue
 
+from assay_evidence.runtime.telemetry import InstanceTelemetry
 from assay_evidence.statistics.quantiles import percentile
 from metrics_svc.domain.samples import RequestRecord, RequestTimes, SampleRecord
 
@@ -32,6 +33,8 @@ RUNTIME_METRICS = (
 )
 HIGHER_IS_BETTER = {"tps": True, "requestsPerSecond": True, "tokensPerWatt": True}
 """Runtime metrics that are better when higher; the others are better when lower."""
+
+_SHOWN_OF_A_SENSOR = {"sensor", "device_id", "scope", "joules", "seconds", "readings", "method"}
 
 
 class Percentile(BaseModel):
@@ -75,36 +78,6 @@ class PowerDetails(BaseModel):
     watts: float | None
     reasons: list[str]
     readings: list[JsonValue]
-
-
-class SensorEnergy(BaseModel):
-    """Energy that one sensor saw: ``joules`` in ``seconds``, read off a counter or integrated."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    sensor: str
-    device_id: str
-    scope: str
-    joules: float
-    seconds: float
-    readings: int
-    method: str
-
-    @property
-    def watts(self) -> float:
-        """Mean power."""
-        return self.joules / self.seconds
-
-
-class InstanceTelemetry(BaseModel):
-    """What eval-svc recorded about one serving instance; ``unavailable`` says why there is no sensor."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    instance_id: str
-    power: list[SensorEnergy] | None = None
-    unavailable: list[str] = []
-    cpu_seconds: float | None = None
 
 
 class RuntimeDetails(BaseModel):
@@ -299,14 +272,18 @@ def _distribution(values: NDArray[numpy.float64]) -> Distribution:
 def _power(telemetry: Sequence[InstanceTelemetry], windows: dict[str, int]) -> PowerDetails:
     """Mean power over the instances, each weighted by the time in which it had requests in flight."""
     readings: list[JsonValue] = [
-        {"instance_id": one.instance_id, **sensor.model_dump(), "counted": sensor in _counted(one)}
+        {
+            "instance_id": one.instance_id,
+            **sensor.model_dump(include=_SHOWN_OF_A_SENSOR),
+            "counted": sensor in one.counted(),
+        }
         for one in telemetry
         for sensor in one.power or ()
     ]
     measured = {
         one.instance_id: sum(sensor.watts for sensor in counted)
         for one in telemetry
-        if (counted := _counted(one))
+        if (counted := one.counted())
     }
     missing = [name for name in windows if name not in measured]
     total = sum(windows.values())
@@ -321,17 +298,3 @@ def _power(telemetry: Sequence[InstanceTelemetry], windows: dict[str, int]) -> P
         )
     watts = sum(measured[name] * length for name, length in windows.items()) / total
     return PowerDetails(status="measured", watts=watts, reasons=[], readings=readings)
-
-
-def _counted(telemetry: InstanceTelemetry) -> list[SensorEnergy]:
-    """The sensors that make up an instance's power.
-
-    One per device, an energy counter before an integration, so that nothing counts twice; accelerator cards
-    where there are any, so that runs on hosts with and without a CPU sensor can be compared.
-    """
-    usable = [sensor for sensor in telemetry.power or () if sensor.seconds > 0]
-    cards = [sensor for sensor in usable if sensor.scope == "card"]
-    by_device: dict[str, SensorEnergy] = {}
-    for sensor in sorted(cards or usable, key=lambda sensor: sensor.method != "counter"):
-        by_device.setdefault(sensor.device_id, sensor)
-    return list(by_device.values())
