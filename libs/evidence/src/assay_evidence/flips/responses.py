@@ -19,12 +19,13 @@ from assay_evidence.flips.texts import (
 from assay_evidence.pairing import Pairing
 from assay_evidence.tables import RunEvidence
 from assay_evidence.tables.reader import combined
+from assay_evidence.tables.writer import ROWS_PER_GROUP
 
 TRUNCATED = "length"
 """Finish reason of a response that ran into its token limit."""
 
-_PAIRS_AT_ONCE = 16_384
-"""Pairs whose texts are searched in one step; bounds memory."""
+_PAIRS_AT_ONCE = ROWS_PER_GROUP
+"""Pairs whose texts are searched in one step; bounds memory, and nothing is copied of runs in order."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
