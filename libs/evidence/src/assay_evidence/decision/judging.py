@@ -39,7 +39,8 @@ def judge(report: CandidateReport, policy: PolicySpec) -> Judgement:
         *runtime_reasons(report, policy),
         *remarks(report),
     ]
-    if not _shows_quality(reasons, report):
+    # The last line of defence: whatever a policy and a report leave out, nothing is accepted for nothing.
+    if not _settles(reasons) and not _shows_quality(reasons, report):
         reasons.append(
             Reason(
                 code="nothing-shown",
@@ -55,6 +56,10 @@ def judge(report: CandidateReport, policy: PolicySpec) -> Judgement:
     else:
         verdict = Verdict.ACCEPT
     return _judgement(report, verdict, reasons, is_valid=True)
+
+
+def _settles(reasons: list[Reason]) -> bool:
+    return any(reason.effect in ("blocks", "rejects") for reason in reasons)
 
 
 def _shows_quality(reasons: list[Reason], report: CandidateReport) -> bool:
@@ -135,5 +140,5 @@ def _summary(verdict: Verdict, ordered: list[Reason], samples_needed: int | None
             return f"The candidate may not replace the baseline: {first}."
         case Verdict.INCONCLUSIVE:
             blocks = sum(reason.effect == "blocks" for reason in ordered)
-            more = f" (and {blocks - 1} more reasons)" if blocks > 1 else ""
+            more = f" (and {blocks - 1} more reason{'s' if blocks > 2 else ''})" if blocks > 1 else ""
             return f"The evidence does not settle it: {first}{more}."

@@ -23,5 +23,5 @@ def probability(value: float | None) -> str:
 
 
 def percent(share: float) -> str:
-    """A share."""
-    return f"{100 * share:.2f} %"
+    """A share, to two digits at most."""
+    return f"{100 * share:.2f}".rstrip("0").rstrip(".") + " %"
