@@ -23,7 +23,7 @@ from assay_serving.testing.endpoint import serve_endpoint
 from assay_serving.testing.fixtures import ScriptedAdapterProcess
 from assay_serving.testing.script import Script
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("many-kills")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("many-kills")]
 
 ROWS = 1000
 MAX_TOKENS = 32

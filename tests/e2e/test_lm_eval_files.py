@@ -12,7 +12,7 @@ import pytest
 
 from assay.client import AssayClient
 
-pytestmark = [pytest.mark.xdist_group("scripted-platform"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("scripted-platform"), pytest.mark.timeout(600)]
 
 TASKS = ("wmdp_bio", "wmdp_chem", "wmdp_cyber")
 

@@ -173,6 +173,10 @@ async def _is_taken(jobs: Collection, name: str) -> bool:
     return not is_free(await read(jobs, name))
 
 
+async def _is_given_back(jobs: Collection, name: str) -> bool:
+    return is_free(await read(jobs, name))
+
+
 async def test_what_is_left_to_do_follows_the_end_of_stopped_work(jobs: Collection) -> None:
     await queue(jobs, "unwanted")
     order: list[str] = []
@@ -200,8 +204,8 @@ async def test_what_is_left_to_do_follows_the_end_of_stopped_work(jobs: Collecti
         await jobs.update("unwanted", Change(set={"cancel": True}))
         worker.wake()  # looks at the work under way as well
         await eventually(lambda: _are(jobs, "cancelled", ["unwanted"]))
+        await eventually(lambda: _is_given_back(jobs, "unwanted"))
     assert order == ["work ended", "cancelled"]
-    assert is_free(await read(jobs, "unwanted"))
 
 
 async def test_the_end_of_the_worker_gives_its_leases_back(jobs: Collection) -> None:

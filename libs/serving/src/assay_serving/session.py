@@ -205,6 +205,10 @@ class ScoreSession(Session[ScoreRequest, ScoreResult]):
         return decode_score_result(message)
 
 
+_STATUS_LOST = "Internal error from Core"
+"""What grpc.aio reports when a write meets the end of the stream before the stream's status has come."""
+
+
 def error_of_rpc(error: grpc.aio.AioRpcError) -> ServingError:
     """What a failed call means: the adapter's own error where it sent one, else by gRPC's status."""
     trailers: Any = error.trailing_metadata() or ()
@@ -213,6 +217,8 @@ def error_of_rpc(error: grpc.aio.AioRpcError) -> ServingError:
             return error_of(from_proto(pb.Error.FromString(value), Failure))
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return DeadlineExceeded("the adapter did not answer in time")
+    if error.code() is grpc.StatusCode.INTERNAL and error.details() == _STATUS_LOST:
+        return AdapterUnavailable("the adapter ended the stream while a request was being sent")
     if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         return AdapterUnavailable(f"the adapter cannot be reached: {error.details()}")
     return EngineError(f"the adapter failed: {error.code().name}: {error.details()}")
