@@ -175,7 +175,6 @@ def undisturbed(prepared: Prepared) -> Run:
     return finished(prepared.assay, started_against(prepared, "early-equal"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("victims", [("eval-worker",), ("services",), ("eval-worker", "services", "mongo")])
 def test_kills_around_the_settlement_change_no_number(
     scripted_platform: Platform,
