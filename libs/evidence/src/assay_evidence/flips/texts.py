@@ -87,7 +87,7 @@ def characters_before(texts: Slices, at: Positions) -> Positions:
 
 
 def words_before(first: Slices, second: Slices, at: Positions) -> Positions:
-    """Number of words, separated by ASCII white space, that two texts share; they part at byte ``at``."""
+    """Number of words, separated by ASCII white space, that end before two texts part at byte ``at``."""
     blank = _is_blank(first.values)
     begins = ~blank
     begins[1:] &= blank[:-1]
