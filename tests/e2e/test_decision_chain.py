@@ -144,6 +144,7 @@ def test_policies_have_versions(command: Callable[..., Outcome], tmp_path: Path)
     assert "margins" in refused.err
 
 
+@pytest.mark.slow
 def test_nothing_is_decided_about_runs_of_other_rows(
     command: Callable[..., Outcome], runs: Callable[..., Any]
 ) -> None:
@@ -156,6 +157,7 @@ def test_nothing_is_decided_about_runs_of_other_rows(
     command(f"decide {base['id']} {part['id']} --policy nothing", code=3)
 
 
+@pytest.mark.slow
 def test_what_is_known_leaves_the_platform(
     command: Callable[..., Outcome], runs: Callable[..., Any], tmp_path: Path
 ) -> None:

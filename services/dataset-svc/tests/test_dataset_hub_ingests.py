@@ -220,6 +220,7 @@ async def test_a_failure_is_named_and_leaves_the_data(
     assert TOKEN not in listing + caplog.text + str(told)
 
 
+@pytest.mark.slow
 async def test_an_attempt_after_a_kill_reads_the_same_commit(api: Any, hub: Hub) -> None:
     repository = hub.add("acme/quiz", quiz("first", rows=6_000))
     hub.faults.chunk_delay_s = 0.5
@@ -290,6 +291,7 @@ async def test_a_process_that_keeps_dying_fails_the_job(
     assert ended["error"]["code"] == "ingest-keeps-failing"
 
 
+@pytest.mark.slow
 async def test_another_service_goes_on_after_a_kill(
     api_at: Callable[..., Any], hub: Hub, tmp_path: Path, killable_nats: LocalServer, mongo_uri: str
 ) -> None:
