@@ -1,4 +1,4 @@
-"""Fixtures with real servers for every test of the workspace, and how property tests choose their examples."""
+"""Fixtures with real servers for every test of the workspace; how property tests choose examples."""
 
 from hypothesis import settings
 

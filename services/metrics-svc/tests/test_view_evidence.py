@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from assay_chassis.store import Change, open_store
 from assay_evidence.tables import RunEvidence
@@ -165,6 +166,7 @@ async def test_evidence_written_before_facts_had_a_field_is_decided_upon(platfor
     assert bundle.status_code == 200
 
 
+@pytest.mark.slow
 async def test_kill_9_in_the_middle_changes_no_table(platform: Any) -> None:
     run, undisturbed = [await platform.maker.make(ROWS, mostly_right, started_s=1) for _ in range(2)]
     settings = platform.settings()

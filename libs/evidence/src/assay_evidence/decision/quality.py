@@ -149,10 +149,11 @@ def _reasons(one: _Assessment, policy: PolicySpec) -> Iterator[Reason]:
 
 def _outcome_words(one: _Assessment, test: MarginTest) -> tuple[str, str]:
     quality = one.quality
+    p_value = one.failure_p if one.outcome is Outcome.FAILED and test.inferior else one.shown_p
     numbers = (
         f"difference {amount(quality, quality.difference)} (90 % interval "
         f"{span(quality, quality.interval_90)}, {quality.n} pairs, {quality.changed} changed), margin "
-        f"{amount(quality, test.margin)}, p {probability(one.shown_p)} at alpha {test.alpha:g}"
+        f"{amount(quality, test.margin)}, p {probability(p_value)} at alpha {test.alpha:g}"
     )
     is_equivalence = one.rule.test == "equivalence"
     if one.outcome is Outcome.SHOWN:
