@@ -13,7 +13,12 @@ import pytest
 
 from assay.cli import main
 
-pytestmark = [pytest.mark.model, pytest.mark.xdist_group("platform"), pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.model,
+    pytest.mark.xdist_group("platform"),
+    pytest.mark.timeout(600),
+]
 
 DOCUMENTS = 60
 # Short answers that the small model knows often enough for both kinds of flips.
@@ -144,7 +149,6 @@ def test_policies_have_versions(command: Callable[..., Outcome], tmp_path: Path)
     assert "margins" in refused.err
 
 
-@pytest.mark.slow
 def test_nothing_is_decided_about_runs_of_other_rows(
     command: Callable[..., Outcome], runs: Callable[..., Any]
 ) -> None:
@@ -157,7 +161,6 @@ def test_nothing_is_decided_about_runs_of_other_rows(
     command(f"decide {base['id']} {part['id']} --policy nothing", code=3)
 
 
-@pytest.mark.slow
 def test_what_is_known_leaves_the_platform(
     command: Callable[..., Outcome], runs: Callable[..., Any], tmp_path: Path
 ) -> None:
