@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from assay_evidence.runtime.measure import CorrectAnswers, RunMeasurements, measure
-from assay_evidence.runtime.power import read_telemetry
+from assay_evidence.runtime.telemetry import read_telemetry
 from assay_evidence.runtime.resampling import interval
 
 TRUE_RATIO = 1.1

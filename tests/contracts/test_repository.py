@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,13 @@ def test_every_internal_link_of_the_documents_leads_somewhere() -> None:
             continue
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
             assert (path.parent / target).exists(), f"{path.relative_to(ROOT)} links to {target}"
+
+
+@pytest.mark.slow
+def test_every_benchmark_starts() -> None:
+    for script in sorted((ROOT / "bench").glob("*.py")):
+        if script.name != "run.py":  # it has no options: it runs the others
+            shown = subprocess.run(
+                [sys.executable, str(script), "--help"], capture_output=True, text=True, check=False
+            )
+            assert shown.returncode == 0, f"{script.name}: {shown.stderr}"
