@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from assay_evidence.runtime.measure import CorrectAnswers, RunMeasurements, measure
-from assay_evidence.runtime.telemetry import read_telemetry
 from assay_evidence.runtime.resampling import interval
+from assay_evidence.runtime.telemetry import read_telemetry
 
 TRUE_RATIO = 1.1
 METRICS = {

@@ -42,11 +42,11 @@ def test_every_internal_link_of_the_documents_leads_somewhere() -> None:
             assert (path.parent / target).exists(), f"{path.relative_to(ROOT)} links to {target}"
 
 
-@pytest.mark.slow
-def test_every_benchmark_starts() -> None:
-    for script in sorted((ROOT / "bench").glob("*.py")):
-        if script.name != "run.py":  # it has no options: it runs the others
-            shown = subprocess.run(
-                [sys.executable, str(script), "--help"], capture_output=True, text=True, check=False
-            )
-            assert shown.returncode == 0, f"{script.name}: {shown.stderr}"
+def test_every_benchmark_can_be_loaded() -> None:
+    """What they import is there; nothing else runs them but people."""
+    load = "import runpy, sys; sys.path.insert(0, 'bench'); [runpy.run_path(path) for path in sys.argv[1:]]"
+    scripts = [str(path) for path in sorted((ROOT / "bench").glob("*.py"))]
+    loaded = subprocess.run(
+        [sys.executable, "-c", load, *scripts], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert loaded.returncode == 0, loaded.stderr
