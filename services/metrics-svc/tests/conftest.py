@@ -1,7 +1,11 @@
 """metrics-svc on real servers, and its two peers as they look over HTTP."""
 
+import asyncio
 import hashlib
 import io
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -323,6 +327,39 @@ class Platform:
         # A repeated delivery must reach the consumer, so the stream may not recognise it.
         await self.bus.publish(event.SUBJECT, envelope.model_dump_json().encode(), message_id=new_id("msg"))
         return envelope.id
+
+    async def kill_in_the_middle(self, events: Sequence[Event], *, asked_for: str) -> None:
+        """Run metrics-svc as a process on ``events``; kill -9 it while it waits for block ``asked_for``."""
+        settings = self.settings()
+        environment = {
+            **os.environ,
+            "ASSAY_HOME": str(settings.home),
+            "ASSAY_NATS_URL": settings.nats_url,
+            "ASSAY_MONGO_URI": settings.mongo_uri,
+            "ASSAY_INTERNAL_KEY": settings.internal_key.get_secret_value(),
+            "ASSAY_EVAL_URL": settings.eval_url,
+            "ASSAY_DATASET_URL": settings.dataset_url,
+            "ASSAY_METRICS_PORT": "0",
+            "ASSAY_SCORING_LEASE_S": "3",
+        }
+        self.peers.held = 1 + int(asked_for.rpartition(":")[2])
+        self.peers.gate.clear()
+        command = [sys.executable, "-m", "metrics_svc"]
+        log = self.home.parent / "metrics.log"
+        with log.open("wb") as output:
+            process = await asyncio.to_thread(subprocess.Popen, command, env=environment, stderr=output)
+        try:
+            for event in events:
+                await self.tell(event)
+            deadline = time.monotonic() + 60
+            while self.peers.served[asked_for] == 0:
+                assert time.monotonic() < deadline, log.read_text()
+                assert process.poll() is None, log.read_text()
+                await asyncio.sleep(0.05)
+        finally:
+            process.kill()
+            process.wait()
+        self.peers.gate.set()
 
     async def published(self, *subjects: str) -> list[Event]:
         """Everything that lies on the stream of metrics-svc under these subjects."""

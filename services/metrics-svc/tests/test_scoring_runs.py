@@ -2,9 +2,6 @@
 
 import asyncio
 import hashlib
-import os
-import subprocess
-import sys
 import time
 from typing import Any
 
@@ -206,36 +203,7 @@ async def test_scoring_resumes_when_the_responses_are_announced_again(platform: 
 async def test_kill_9_in_the_middle_changes_no_number(platform: Any) -> None:
     run = await platform.maker.make(ROWS, mostly_right)
     undisturbed = await platform.maker.make(ROWS, mostly_right)
-    settings = platform.settings()
-    environment = {
-        **os.environ,
-        "ASSAY_HOME": str(settings.home),
-        "ASSAY_NATS_URL": settings.nats_url,
-        "ASSAY_MONGO_URI": settings.mongo_uri,
-        "ASSAY_INTERNAL_KEY": settings.internal_key.get_secret_value(),
-        "ASSAY_EVAL_URL": settings.eval_url,
-        "ASSAY_DATASET_URL": settings.dataset_url,
-        "ASSAY_METRICS_PORT": "0",
-        "ASSAY_SCORING_LEASE_S": "3",
-    }
-    platform.peers.held = 3
-    platform.peers.gate.clear()
-    command = [sys.executable, "-m", "metrics_svc"]
-    log = platform.home.parent / "metrics.log"
-    with log.open("wb") as output:
-        process = await asyncio.to_thread(subprocess.Popen, command, env=environment, stderr=output)
-    try:
-        for event in run.events:
-            await platform.tell(event)
-        deadline = time.monotonic() + 60
-        while platform.peers.served[f"{run.id}:2"] == 0:
-            assert time.monotonic() < deadline, log.read_text()
-            assert process.poll() is None, log.read_text()
-            await asyncio.sleep(0.05)
-    finally:
-        process.kill()
-        process.wait()
-    platform.peers.gate.set()
+    await platform.kill_in_the_middle(run.events, asked_for=f"{run.id}:2")
     async with platform.service() as client:
         for event in undisturbed.events:
             await platform.tell(event)

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from assay_evidence.facts import RunFacts
 from assay_evidence.tables import RequestRow, SampleRow
 from metrics_svc.domain.early_stop import early_stop_of
+from metrics_svc.domain.plans import telemetry_records
 from metrics_svc.domain.runs import QualityMetrics, RunMetrics, RunSubject
 from metrics_svc.domain.samples import RequestRecord, ScoredSample
 
@@ -93,10 +94,7 @@ class FinalView:
             samples_expected=self.expected,
             runtime=self.served.runtime,
             runtime_details=details.model_dump(mode="json") if details else None,
-            telemetry=[
-                {**(instance.get("telemetry") or {}), "instance_id": instance["instance_id"]}
-                for instance in self.run.get("serving", ())
-            ],
+            telemetry=telemetry_records(self.run),
             early_stop=early_stop_of(self.run),
             versions={**plan["task"].get("library_versions", {}), "metrics-svc": self.release},
             finished_at=metrics.finished_at,

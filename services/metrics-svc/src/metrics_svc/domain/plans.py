@@ -129,13 +129,17 @@ def read_plan(run: Mapping[str, Any]) -> RunPlan:
         raise Unscorable("malformed-plan", f"plan.{place}: {first['msg']}") from error
 
 
-def telemetry_of(run: Mapping[str, Any]) -> list[InstanceTelemetry]:
-    """What was measured on each serving instance of a run as eval-svc returns it."""
-    records = [
+def telemetry_records(run: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What eval-svc recorded on each serving instance of a run, as it returns it."""
+    return [
         {**(instance.get("telemetry") or {}), "instance_id": instance["instance_id"]}
         for instance in run.get("serving", ())
     ]
-    return list(read_telemetry(records).values())
+
+
+def telemetry_of(run: Mapping[str, Any]) -> list[InstanceTelemetry]:
+    """The same, read."""
+    return list(read_telemetry(telemetry_records(run)).values())
 
 
 def rescored(plan: RunPlan, *, filters: list[str]) -> RunPlan:

@@ -31,9 +31,6 @@ RUNTIME_METRICS = (
     "power",
     "tokensPerWatt",
 )
-HIGHER_IS_BETTER = {"tps": True, "requestsPerSecond": True, "tokensPerWatt": True}
-"""Runtime metrics that are better when higher; the others are better when lower."""
-
 _SHOWN_OF_A_SENSOR = {"sensor", "device_id", "scope", "joules", "seconds", "readings", "method"}
 
 
