@@ -12,7 +12,7 @@ import psutil
 
 from assay_chassis.local import LocalServer, mongo_command, mongo_uri
 from assay_chassis.processes import PortReservation
-from assay_serving.launchers import EngineProcess, ProcessCommand
+from assay_serving.launchers.process import EngineProcess, ProcessCommand
 
 ANSWER_SECONDS = 0.2
 FIRST_TOKEN_SECONDS = 0.06

@@ -9,8 +9,9 @@ import psutil
 import pytest
 
 from assay_serving.errors import InvalidRequest
-from assay_serving.launchers import EngineProcess, ProcessCommand, resolve_endpoint
-from assay_serving.power import ProcessTreeCpu, RaplMeter
+from assay_serving.launchers.endpoint import resolve_endpoint
+from assay_serving.launchers.process import EngineProcess, ProcessCommand
+from assay_serving.power.host import ProcessTreeCpu, RaplMeter
 
 SLEEPER = "import time; print('up', flush=True); time.sleep(600)"
 
@@ -49,7 +50,7 @@ async def test_stop_ends_grandchildren_and_a_child_that_ignores_sigterm(tmp_path
 async def test_the_child_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     parent_code = (
         "import os, time; from pathlib import Path;"
-        "from assay_serving.launchers import EngineProcess, ProcessCommand;"
+        "from assay_serving.launchers.process import EngineProcess, ProcessCommand;"
         f"p = EngineProcess.start(ProcessCommand(arguments=[{sys.executable!r}, '-c', {SLEEPER!r}],"
         f" environment={{}}, log_path=Path({str(tmp_path / 'log')!r})));"
         "print(p.pid, flush=True); time.sleep(600)"

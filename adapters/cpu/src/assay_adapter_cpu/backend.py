@@ -13,13 +13,15 @@ from assay_adapter_cpu.requantize import CHOICES
 from assay_adapter_cpu.settings import CpuAdapterSettings
 from assay_serving.backend import PreparedArtifact, ServingBackend
 from assay_serving.errors import InvalidRequest
-from assay_serving.power import RaplMeter
+from assay_serving.launchers.server import Progress
+from assay_serving.power.host import RaplMeter
 from assay_serving.types import (
     AdapterDescription,
     Backend,
     Capabilities,
     Determinism,
     Device,
+    InstanceState,
     ProvisionSpec,
     ScoreMethod,
     ServingParameter,
@@ -92,14 +94,15 @@ class CpuBackend(ServingBackend):
             raise InvalidRequest("resources.memory_bytes: more than this machine has")
         self._artifacts.resolve(spec.artifact)
 
-    async def prepare(self, spec: ProvisionSpec) -> PreparedArtifact:
+    async def prepare(self, spec: ProvisionSpec, *, progress: Progress) -> PreparedArtifact:
         """See ServingBackend."""
+        progress(InstanceState.PULLING, "fetching and checking the artifact")
         return await self._artifacts.prepare(
             spec.artifact, requantize=spec.serving_parameters.get("requantize", "")
         )
 
     async def launch(
-        self, spec: ProvisionSpec, prepared: PreparedArtifact, *, instance_id: str
+        self, spec: ProvisionSpec, prepared: PreparedArtifact, *, instance_id: str, progress: Progress
     ) -> LlamaEngine:
         """See ServingBackend.
 
@@ -107,6 +110,7 @@ class CpuBackend(ServingBackend):
         threads wait for each other, so one that shares its core slows all of them down several times.
         """
         settings = self._settings
+        progress(InstanceState.STARTING, "starting the engine")
         return await LlamaEngine.launch(
             EnginePlan(
                 artifact=prepared,

@@ -20,7 +20,7 @@ from assay_adapter_cpu.turns import PromptTurns
 from assay_serving.arrivals import Arrivals
 from assay_serving.backend import Engine, PreparedArtifact
 from assay_serving.errors import ContextTooLong, EngineError, StartFailed
-from assay_serving.launchers import EngineProcess, ProcessCommand
+from assay_serving.launchers.process import EngineProcess, ProcessCommand
 from assay_serving.types import (
     Capabilities,
     Determinism,

@@ -14,7 +14,7 @@ from assay_serving.backend import ServingBackend
 from assay_serving.convert import from_proto, to_proto
 from assay_serving.errors import ServingError
 from assay_serving.instances import InstanceTable
-from assay_serving.power import ProcessTreeCpu, RaplMeter
+from assay_serving.power.host import ProcessTreeCpu, RaplMeter
 from assay_serving.request_stream import GenerateStream, RequestStream, ScoreStream
 from assay_serving.session import ERROR_TRAILER
 from assay_serving.tracing import CallTracer

@@ -3,15 +3,19 @@
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from assay_serving.errors import EngineDied, EngineError, ServingError
+from assay_serving.launchers.server import Progress
+from assay_serving.power.source import PowerSource
 from assay_serving.types import (
     AdapterDescription,
     Capabilities,
     GenerateRequest,
     GenerateResult,
+    InstanceLog,
     Provenance,
     ProvisionSpec,
     ScoreRequest,
@@ -54,6 +58,23 @@ class Engine(ABC):
     def process_id(self) -> int:
         """Root of the engine's process tree; 0 where it runs elsewhere."""
 
+    @property
+    def launcher(self) -> str:
+        """Where it runs: ``process``, ``kubernetes`` or ``endpoint``."""
+        return "process"
+
+    @property
+    def accelerators(self) -> int:
+        """Devices that it occupies; 0 for a processor and for somebody else's endpoint."""
+        return 0
+
+    def power_sources(self) -> tuple[PowerSource, ...]:
+        """Sensors of the devices that it occupies, opened for one telemetry sampler, which closes them."""
+        return ()
+
+    async def renew(self, lease: float) -> None:  # noqa: B027 - a child process ends with its adapter
+        """The instance's lease now ends `lease` seconds from now; must not fail."""
+
     @abstractmethod
     async def warm_up(self) -> None:
         """Make one real completion; raises a ServingError where that fails."""
@@ -73,6 +94,10 @@ class Engine(ABC):
     @abstractmethod
     def log_tail(self) -> str:
         """The end of the engine's log; may be empty."""
+
+    async def read_log(self, max_bytes: int) -> InstanceLog:
+        """The end of the engine's log, also after its end; must not fail."""
+        return InstanceLog(text=self.log_tail())
 
     @abstractmethod
     async def stop(self) -> None:
@@ -98,8 +123,15 @@ class ServingBackend(ABC):
     def check(self, spec: ProvisionSpec) -> None:
         """Refuse by a ServingError what cannot work, before anything is started; must not block."""
 
+    def idle_sources(self, spec: ProvisionSpec) -> tuple[PowerSource, ...]:
+        """Sensors of the devices that an instance of `spec` would get, to be read before it is started.
+
+        Empty where they are not known before. The caller closes them.
+        """
+        return ()
+
     @abstractmethod
-    async def prepare(self, spec: ProvisionSpec) -> PreparedArtifact:
+    async def prepare(self, spec: ProvisionSpec, *, progress: Progress) -> PreparedArtifact:
         """Bring the artifact to a local file, checked and converted; must not block the event loop.
 
         Raises:
@@ -107,8 +139,14 @@ class ServingBackend(ABC):
         """
 
     @abstractmethod
-    async def launch(self, spec: ProvisionSpec, prepared: PreparedArtifact, *, instance_id: str) -> Engine:
+    async def launch(
+        self, spec: ProvisionSpec, prepared: PreparedArtifact, *, instance_id: str, progress: Progress
+    ) -> Engine:
         """Start an engine and return once it answers.
 
         When it fails or is cancelled it must leave nothing running. Raises StartFailed with the log's end.
         """
+
+    async def reap(self, living: Collection[str]) -> list[str]:
+        """Remove what instances have left behind that are not `living`; see `ServerLauncher.reap`."""
+        return []

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Self
 
 import grpc
@@ -14,8 +15,10 @@ from assay_serving.errors import AdapterUnavailable, DeadlineExceeded, StartFail
 from assay_serving.session import GenerateSession, ScoreSession, raise_rpc
 from assay_serving.types import (
     AdapterDescription,
+    Calibration,
     Instance,
     InstanceEvent,
+    InstanceLog,
     InstanceState,
     ProvisionSpec,
     TelemetrySample,
@@ -36,6 +39,14 @@ _CHANNEL_OPTIONS = (
 
 MetadataSource = Callable[[], dict[str, str]]
 OnChange = Callable[[Instance, str], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasedInstance:
+    """Whether a living instance was ended, and its last state where the adapter knows it."""
+
+    existed: bool
+    instance: Instance | None
 
 
 class ModelServer:
@@ -95,17 +106,47 @@ class ModelServer:
         finally:
             call.cancel()
 
-    async def keep_alive(self, instance_id: str, *, lease: float) -> None:
-        """Renew the lease to `lease` seconds from now."""
-        request = pb.KeepAliveRequest(instance_id=instance_id, lease_ms=round(lease * 1000))
+    async def keep_alive(self, instance_id: str, *, lease: float, fencing_token: int = 0) -> None:
+        """Renew the lease to `lease` seconds from now.
+
+        Raises:
+            Fenced: the instance was asked for under another token.
+            UnknownInstance: it has ended.
+        """
+        request = pb.KeepAliveRequest(
+            instance_id=instance_id, lease_ms=round(lease * 1000), fencing_token=fencing_token
+        )
         await self._unary(self._stub.KeepAlive, request)
+
+    async def calibrate(self, instance_id: str) -> Calibration:
+        """Have the adapter measure its own errors; takes about a second and loads the adapter.
+
+        Raises:
+            NotReady, UnknownInstance: the instance is not serving.
+        """
+        reply = await self._unary(self._stub.Calibrate, pb.CalibrateRequest(instance_id=instance_id))
+        return from_proto(reply, Calibration)
+
+    async def logs(self, instance_id: str, *, max_bytes: int = 65536) -> InstanceLog:
+        """The end of what the engine has logged; also after its end, for a while.
+
+        Raises:
+            UnknownInstance: the adapter does not know it any more.
+        """
+        request = pb.LogsRequest(instance_id=instance_id, max_bytes=max_bytes)
+        return from_proto(await self._unary(self._stub.Logs, request), InstanceLog)
 
     async def release(self, instance_id: str, *, reason: str) -> bool:
         """End the instance; False where the adapter has no such living instance. Returns when it is gone."""
+        return (await self.end(instance_id, reason=reason)).existed
+
+    async def end(self, instance_id: str, *, reason: str) -> ReleasedInstance:
+        """As `release`, with the instance's last state and all its times."""
         reply = await self._unary(
             self._stub.Release, pb.ReleaseRequest(instance_id=instance_id, reason=reason)
         )
-        return bool(reply.existed)
+        last = from_proto(reply.instance, Instance) if reply.HasField("instance") else None
+        return ReleasedInstance(existed=bool(reply.existed), instance=last)
 
     @asynccontextmanager
     async def generate_session(self, instance_id: str) -> AsyncIterator[GenerateSession]:

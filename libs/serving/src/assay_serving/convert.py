@@ -28,6 +28,7 @@ _MESSAGE_OF: dict[type, type[ProtoMessage]] = {
     types.Resources: pb.Resources,
     types.ProvisionSpec: pb.ProvisionRequest,
     types.PhaseTimes: pb.PhaseTimes,
+    types.IdleBaseline: pb.IdleBaseline,
     types.Provenance: pb.Provenance,
     types.Instance: pb.Instance,
     types.InstanceEvent: pb.InstanceEvent,
@@ -39,6 +40,8 @@ _MESSAGE_OF: dict[type, type[ProtoMessage]] = {
     types.ScoreResult: pb.ScoreResult,
     types.Reading: pb.Reading,
     types.TelemetrySample: pb.TelemetryEvent,
+    types.Calibration: pb.Calibration,
+    types.InstanceLog: pb.LogsResponse,
 }
 
 
@@ -57,6 +60,16 @@ _SCALED: dict[tuple[type, str], _Scaled] = {
     (types.PhaseTimes, "pull"): _Scaled("pull_s"),
     (types.PhaseTimes, "load"): _Scaled("load_s"),
     (types.PhaseTimes, "ready"): _Scaled("ready_s"),
+    (types.PhaseTimes, "serving"): _Scaled("serving_s"),
+    (types.PhaseTimes, "drain"): _Scaled("drain_s"),
+    (types.PhaseTimes, "occupied"): _Scaled("occupied_s"),
+    (types.TelemetrySample, "event_loop_lag"): _Scaled("event_loop_lag_s"),
+    (types.Calibration, "ttft_error_p50"): _Scaled("ttft_error_p50_s"),
+    (types.Calibration, "ttft_error_p99"): _Scaled("ttft_error_p99_s"),
+    (types.Calibration, "itl_error_p50"): _Scaled("itl_error_p50_s"),
+    (types.Calibration, "itl_error_p99"): _Scaled("itl_error_p99_s"),
+    (types.Calibration, "event_loop_lag_p50"): _Scaled("event_loop_lag_p50_s"),
+    (types.Calibration, "event_loop_lag_p99"): _Scaled("event_loop_lag_p99_s"),
 }
 
 

@@ -127,6 +127,12 @@ class UnknownInstance(ServingError):
     code = ErrorCode.UNKNOWN_INSTANCE
 
 
+class Fenced(ServingError):
+    """Somebody with a newer lease has taken the instance's owner over; this caller must stop."""
+
+    code = ErrorCode.FENCED
+
+
 class AdapterUnavailable(ServingError):
     """The adapter cannot be reached, or the connection to it broke."""
 
@@ -150,6 +156,7 @@ _CLASS_OF_CODE: dict[ErrorCode, type[ServingError]] = {
         RequestCancelled,
         NotReady,
         UnknownInstance,
+        Fenced,
         AdapterUnavailable,
     )
 }

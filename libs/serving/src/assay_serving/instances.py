@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from assay_serving.backend import Engine, ServingBackend
 from assay_serving.errors import (
@@ -211,10 +212,11 @@ class InstanceTable:
 
     async def _start(self, instance: ServingInstance) -> Engine:
         spec = instance.spec
-        self._enter(instance, InstanceState.PULLING, "fetching and checking the artifact")
-        prepared = await self._backend.prepare(spec)
-        self._enter(instance, InstanceState.STARTING, "starting the engine")
-        engine = await self._backend.launch(spec, prepared, instance_id=instance.view.instance_id)
+        progress = partial(self._enter, instance)
+        prepared = await self._backend.prepare(spec, progress=progress)
+        engine = await self._backend.launch(
+            spec, prepared, instance_id=instance.view.instance_id, progress=progress
+        )
         instance.engine = engine
         now = time.monotonic()
         load = now - instance.phase_started
@@ -224,6 +226,8 @@ class InstanceTable:
             state=InstanceState.READY,
             capabilities=engine.capabilities,
             provenance=engine.provenance,
+            launcher=engine.launcher,
+            accelerators=engine.accelerators,
             ready_unix_ns=time.time_ns(),
             phase_times=replace(instance.view.phase_times, load=load, ready=time.monotonic() - now),
         )

@@ -79,6 +79,9 @@ class SensorKind(StrEnum):
     RNGD_POWER = "rngd_power"
     RAPL_ENERGY = "rapl_energy"
     CPU_TIME = "cpu_time"
+    DCGM_POWER = "dcgm_power"
+    DCGM_ENERGY = "dcgm_energy"
+    RNGD_EXPORTER_POWER = "rngd_exporter_power"
 
 
 class ErrorCode(StrEnum):
@@ -97,6 +100,7 @@ class ErrorCode(StrEnum):
     CANCELLED = "cancelled"
     NOT_READY = "not_ready"
     UNKNOWN_INSTANCE = "unknown_instance"
+    FENCED = "fenced"
     ADAPTER_UNAVAILABLE = "adapter_unavailable"  # never on the wire: the client's own finding
 
 
@@ -189,7 +193,12 @@ class Resources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProvisionSpec:
-    """What to provision. `lease` and `ready_timeout` are seconds; 0 tokens means the adapter's default."""
+    """What to provision. `lease` and `ready_timeout` are seconds; 0 tokens means the adapter's default.
+
+    `owner` is whom the instance serves and `fencing_token` that of the lease under which it is asked for: a
+    higher token of an owner ends the owner's instances under lower ones, a lower token is refused. An empty
+    owner is not fenced. `endpoint_key` is a secret and shows nowhere, not even in `repr`.
+    """
 
     idempotency_key: str
     artifact: Artifact
@@ -200,16 +209,43 @@ class ProvisionSpec:
     lease: float = 60.0
     ready_timeout: float = 300.0
     labels: dict[str, str] = field(default_factory=dict)
+    owner: str = ""
+    fencing_token: int = 0
+    endpoint_key: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseTimes:
-    """Seconds that each phase of the start took; 0 for one that has not happened."""
+    """Seconds that each phase took; 0 for one that has not happened. See the proto file.
+
+    `occupied` is how long accelerators were held: from the place being taken to its being given back, or so
+    far.
+    """
 
     schedule: float = 0.0
     pull: float = 0.0
     load: float = 0.0
     ready: float = 0.0
+    serving: float = 0.0
+    drain: float = 0.0
+    occupied: float = 0.0
+
+    @property
+    def cold_start(self) -> float:
+        """From the request to the first real completion."""
+        return self.schedule + self.pull + self.load + self.ready
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdleBaseline:
+    """Mean power of a device over `seconds` before the engine was started on it."""
+
+    kind: SensorKind
+    device_id: str
+    scope: str
+    watts: float
+    seconds: float
+    readings: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +268,10 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """A serving instance as its adapter reports it. `*_unix_ns` are wall-clock times, 0 for not yet."""
+    """A serving instance as its adapter reports it. `*_unix_ns` are wall-clock times, 0 for not yet.
+
+    `accelerators` is how many devices it occupies: 0 for a processor and for somebody else's endpoint.
+    """
 
     instance_id: str
     state: InstanceState
@@ -244,6 +283,9 @@ class Instance:
     lease_expires_unix_ns: int = 0
     error: Failure | None = None
     phase_times: PhaseTimes = field(default_factory=PhaseTimes)
+    launcher: str = ""
+    accelerators: int = 0
+    idle_baselines: tuple[IdleBaseline, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -366,8 +408,43 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TelemetrySample:
-    """All sensors read at one moment, and why others could not be."""
+    """All sensors read at one moment, and why others could not be.
+
+    `event_loop_lag` (seconds) is the adapter's largest since the sample before.
+    """
 
     mono_ns: int
     readings: tuple[Reading, ...] = ()
     unavailable: tuple[str, ...] = ()
+    event_loop_lag: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """The adapter's own errors against an endpoint of known timing on its loopback interface, in seconds.
+
+    An error is what the adapter measured minus what the endpoint logged of itself: the p50 are signed, the
+    p99 of the absolute error. `merged_gap_share` is the share of gaps whose ends came in one read, and
+    `other_instances` counts those that were serving meanwhile.
+    """
+
+    mono_ns: int
+    streams: int
+    chunks: int
+    ttft_error_p50: float
+    ttft_error_p99: float
+    itl_error_p50: float
+    itl_error_p99: float
+    merged_gap_share: float
+    event_loop_lag_p50: float
+    event_loop_lag_p99: float
+    stamp_source: StampSource
+    other_instances: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceLog:
+    """The end of what an engine has logged; `is_cut` where there was more before."""
+
+    text: str
+    is_cut: bool = False

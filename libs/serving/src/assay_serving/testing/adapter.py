@@ -21,7 +21,9 @@ from assay_serving.errors import (
     InvalidRequest,
     StartFailed,
 )
-from assay_serving.launchers import EngineProcess, ProcessCommand, resolve_endpoint
+from assay_serving.launchers.endpoint import resolve_endpoint
+from assay_serving.launchers.process import EngineProcess, ProcessCommand
+from assay_serving.launchers.server import Progress
 from assay_serving.testing import answers
 from assay_serving.testing.answers import count_tokens
 from assay_serving.testing.endpoint import MODEL
@@ -35,6 +37,7 @@ from assay_serving.types import (
     FinishReason,
     GenerateRequest,
     GenerateResult,
+    InstanceState,
     Provenance,
     ProvisionSpec,
     RequestTimes,
@@ -101,8 +104,9 @@ class ScriptedBackend(ServingBackend):
             raise InvalidRequest("serving_parameters: a running endpoint has its script already")
         _script_of(spec)
 
-    async def prepare(self, spec: ProvisionSpec) -> PreparedArtifact:
+    async def prepare(self, spec: ProvisionSpec, *, progress: Progress) -> PreparedArtifact:
         """See ServingBackend. The artifact is the module that computes the answers."""
+        progress(InstanceState.PULLING, "reading the module that answers")
         path = Path(str(answers.__file__))
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if spec.artifact.sha256 not in ("", digest):
@@ -110,9 +114,10 @@ class ScriptedBackend(ServingBackend):
         return PreparedArtifact(path=path, sha256=digest, model_name=MODEL)
 
     async def launch(
-        self, spec: ProvisionSpec, prepared: PreparedArtifact, *, instance_id: str
+        self, spec: ProvisionSpec, prepared: PreparedArtifact, *, instance_id: str, progress: Progress
     ) -> "ScriptedEngine":
         """See ServingBackend."""
+        progress(InstanceState.STARTING, "starting the endpoint")
         capabilities = replace(
             self._capabilities,
             max_concurrency=spec.max_concurrency,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from assay_serving.launchers import EngineProcess, ProcessCommand
+from assay_serving.launchers.process import EngineProcess, ProcessCommand
 from assay_serving.testing.adapter import SCRIPTED_URI
 from assay_serving.types import Artifact
 

@@ -65,6 +65,9 @@ class SensorKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SENSOR_KIND_RNGD_POWER: _ClassVar[SensorKind]
     SENSOR_KIND_RAPL_ENERGY: _ClassVar[SensorKind]
     SENSOR_KIND_CPU_TIME: _ClassVar[SensorKind]
+    SENSOR_KIND_DCGM_POWER: _ClassVar[SensorKind]
+    SENSOR_KIND_DCGM_ENERGY: _ClassVar[SensorKind]
+    SENSOR_KIND_RNGD_EXPORTER_POWER: _ClassVar[SensorKind]
 
 class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -82,6 +85,7 @@ class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_CODE_CANCELLED: _ClassVar[ErrorCode]
     ERROR_CODE_NOT_READY: _ClassVar[ErrorCode]
     ERROR_CODE_UNKNOWN_INSTANCE: _ClassVar[ErrorCode]
+    ERROR_CODE_FENCED: _ClassVar[ErrorCode]
 BACKEND_UNSPECIFIED: Backend
 BACKEND_GPU: Backend
 BACKEND_RNGD: Backend
@@ -117,6 +121,9 @@ SENSOR_KIND_NVML_ENERGY: SensorKind
 SENSOR_KIND_RNGD_POWER: SensorKind
 SENSOR_KIND_RAPL_ENERGY: SensorKind
 SENSOR_KIND_CPU_TIME: SensorKind
+SENSOR_KIND_DCGM_POWER: SensorKind
+SENSOR_KIND_DCGM_ENERGY: SensorKind
+SENSOR_KIND_RNGD_EXPORTER_POWER: SensorKind
 ERROR_CODE_UNSPECIFIED: ErrorCode
 ERROR_CODE_INVALID_REQUEST: ErrorCode
 ERROR_CODE_UNSUPPORTED_FIELD: ErrorCode
@@ -131,6 +138,7 @@ ERROR_CODE_DEADLINE: ErrorCode
 ERROR_CODE_CANCELLED: ErrorCode
 ERROR_CODE_NOT_READY: ErrorCode
 ERROR_CODE_UNKNOWN_INSTANCE: ErrorCode
+ERROR_CODE_FENCED: ErrorCode
 
 class Capabilities(_message.Message):
     __slots__ = ("generate", "score", "score_method", "seed", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "chat", "ignore_eos", "greedy_determinism", "max_context_tokens", "max_concurrency", "power_sensors")
@@ -241,7 +249,7 @@ class Resources(_message.Message):
     def __init__(self, cpus: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., accelerators: _Optional[int] = ...) -> None: ...
 
 class ProvisionRequest(_message.Message):
-    __slots__ = ("idempotency_key", "artifact", "resources", "max_context_tokens", "max_concurrency", "serving_parameters", "lease_ms", "ready_timeout_ms", "labels")
+    __slots__ = ("idempotency_key", "artifact", "resources", "max_context_tokens", "max_concurrency", "serving_parameters", "lease_ms", "ready_timeout_ms", "labels", "owner", "fencing_token", "endpoint_key")
     class ServingParametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -265,6 +273,9 @@ class ProvisionRequest(_message.Message):
     LEASE_MS_FIELD_NUMBER: _ClassVar[int]
     READY_TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    FENCING_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_KEY_FIELD_NUMBER: _ClassVar[int]
     idempotency_key: str
     artifact: Artifact
     resources: Resources
@@ -274,10 +285,13 @@ class ProvisionRequest(_message.Message):
     lease_ms: int
     ready_timeout_ms: int
     labels: _containers.ScalarMap[str, str]
-    def __init__(self, idempotency_key: _Optional[str] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., max_context_tokens: _Optional[int] = ..., max_concurrency: _Optional[int] = ..., serving_parameters: _Optional[_Mapping[str, str]] = ..., lease_ms: _Optional[int] = ..., ready_timeout_ms: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    owner: str
+    fencing_token: int
+    endpoint_key: str
+    def __init__(self, idempotency_key: _Optional[str] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., max_context_tokens: _Optional[int] = ..., max_concurrency: _Optional[int] = ..., serving_parameters: _Optional[_Mapping[str, str]] = ..., lease_ms: _Optional[int] = ..., ready_timeout_ms: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., owner: _Optional[str] = ..., fencing_token: _Optional[int] = ..., endpoint_key: _Optional[str] = ...) -> None: ...
 
 class Instance(_message.Message):
-    __slots__ = ("instance_id", "state", "backend", "capabilities", "provenance", "created_unix_ns", "ready_unix_ns", "lease_expires_unix_ns", "error", "phase_times")
+    __slots__ = ("instance_id", "state", "backend", "capabilities", "provenance", "created_unix_ns", "ready_unix_ns", "lease_expires_unix_ns", "error", "phase_times", "launcher", "accelerators", "idle_baselines")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     BACKEND_FIELD_NUMBER: _ClassVar[int]
@@ -288,6 +302,9 @@ class Instance(_message.Message):
     LEASE_EXPIRES_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     PHASE_TIMES_FIELD_NUMBER: _ClassVar[int]
+    LAUNCHER_FIELD_NUMBER: _ClassVar[int]
+    ACCELERATORS_FIELD_NUMBER: _ClassVar[int]
+    IDLE_BASELINES_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     state: InstanceState
     backend: Backend
@@ -298,19 +315,44 @@ class Instance(_message.Message):
     lease_expires_unix_ns: int
     error: Error
     phase_times: PhaseTimes
-    def __init__(self, instance_id: _Optional[str] = ..., state: _Optional[_Union[InstanceState, str]] = ..., backend: _Optional[_Union[Backend, str]] = ..., capabilities: _Optional[_Union[Capabilities, _Mapping]] = ..., provenance: _Optional[_Union[Provenance, _Mapping]] = ..., created_unix_ns: _Optional[int] = ..., ready_unix_ns: _Optional[int] = ..., lease_expires_unix_ns: _Optional[int] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., phase_times: _Optional[_Union[PhaseTimes, _Mapping]] = ...) -> None: ...
+    launcher: str
+    accelerators: int
+    idle_baselines: _containers.RepeatedCompositeFieldContainer[IdleBaseline]
+    def __init__(self, instance_id: _Optional[str] = ..., state: _Optional[_Union[InstanceState, str]] = ..., backend: _Optional[_Union[Backend, str]] = ..., capabilities: _Optional[_Union[Capabilities, _Mapping]] = ..., provenance: _Optional[_Union[Provenance, _Mapping]] = ..., created_unix_ns: _Optional[int] = ..., ready_unix_ns: _Optional[int] = ..., lease_expires_unix_ns: _Optional[int] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., phase_times: _Optional[_Union[PhaseTimes, _Mapping]] = ..., launcher: _Optional[str] = ..., accelerators: _Optional[int] = ..., idle_baselines: _Optional[_Iterable[_Union[IdleBaseline, _Mapping]]] = ...) -> None: ...
 
 class PhaseTimes(_message.Message):
-    __slots__ = ("schedule_s", "pull_s", "load_s", "ready_s")
+    __slots__ = ("schedule_s", "pull_s", "load_s", "ready_s", "serving_s", "drain_s", "occupied_s")
     SCHEDULE_S_FIELD_NUMBER: _ClassVar[int]
     PULL_S_FIELD_NUMBER: _ClassVar[int]
     LOAD_S_FIELD_NUMBER: _ClassVar[int]
     READY_S_FIELD_NUMBER: _ClassVar[int]
+    SERVING_S_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_S_FIELD_NUMBER: _ClassVar[int]
+    OCCUPIED_S_FIELD_NUMBER: _ClassVar[int]
     schedule_s: float
     pull_s: float
     load_s: float
     ready_s: float
-    def __init__(self, schedule_s: _Optional[float] = ..., pull_s: _Optional[float] = ..., load_s: _Optional[float] = ..., ready_s: _Optional[float] = ...) -> None: ...
+    serving_s: float
+    drain_s: float
+    occupied_s: float
+    def __init__(self, schedule_s: _Optional[float] = ..., pull_s: _Optional[float] = ..., load_s: _Optional[float] = ..., ready_s: _Optional[float] = ..., serving_s: _Optional[float] = ..., drain_s: _Optional[float] = ..., occupied_s: _Optional[float] = ...) -> None: ...
+
+class IdleBaseline(_message.Message):
+    __slots__ = ("kind", "device_id", "scope", "watts", "seconds", "readings")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    WATTS_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    READINGS_FIELD_NUMBER: _ClassVar[int]
+    kind: SensorKind
+    device_id: str
+    scope: str
+    watts: float
+    seconds: float
+    readings: int
+    def __init__(self, kind: _Optional[_Union[SensorKind, str]] = ..., device_id: _Optional[str] = ..., scope: _Optional[str] = ..., watts: _Optional[float] = ..., seconds: _Optional[float] = ..., readings: _Optional[int] = ...) -> None: ...
 
 class Provenance(_message.Message):
     __slots__ = ("engine", "engine_version", "instruction_set", "command_line", "artifact_sha256", "source_sha256", "model_name", "quantization", "devices", "host", "engine_settings", "engine_pid")
@@ -562,22 +604,76 @@ class Reading(_message.Message):
     def __init__(self, kind: _Optional[_Union[SensorKind, str]] = ..., device_id: _Optional[str] = ..., watts: _Optional[float] = ..., joules_total: _Optional[float] = ..., cpu_seconds_total: _Optional[float] = ..., scope: _Optional[str] = ...) -> None: ...
 
 class TelemetryEvent(_message.Message):
-    __slots__ = ("mono_ns", "readings", "unavailable")
+    __slots__ = ("mono_ns", "readings", "unavailable", "event_loop_lag_s")
     MONO_NS_FIELD_NUMBER: _ClassVar[int]
     READINGS_FIELD_NUMBER: _ClassVar[int]
     UNAVAILABLE_FIELD_NUMBER: _ClassVar[int]
+    EVENT_LOOP_LAG_S_FIELD_NUMBER: _ClassVar[int]
     mono_ns: int
     readings: _containers.RepeatedCompositeFieldContainer[Reading]
     unavailable: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, mono_ns: _Optional[int] = ..., readings: _Optional[_Iterable[_Union[Reading, _Mapping]]] = ..., unavailable: _Optional[_Iterable[str]] = ...) -> None: ...
+    event_loop_lag_s: float
+    def __init__(self, mono_ns: _Optional[int] = ..., readings: _Optional[_Iterable[_Union[Reading, _Mapping]]] = ..., unavailable: _Optional[_Iterable[str]] = ..., event_loop_lag_s: _Optional[float] = ...) -> None: ...
+
+class CalibrateRequest(_message.Message):
+    __slots__ = ("instance_id",)
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    instance_id: str
+    def __init__(self, instance_id: _Optional[str] = ...) -> None: ...
+
+class Calibration(_message.Message):
+    __slots__ = ("mono_ns", "streams", "chunks", "ttft_error_p50_s", "ttft_error_p99_s", "itl_error_p50_s", "itl_error_p99_s", "merged_gap_share", "event_loop_lag_p50_s", "event_loop_lag_p99_s", "stamp_source", "other_instances")
+    MONO_NS_FIELD_NUMBER: _ClassVar[int]
+    STREAMS_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    TTFT_ERROR_P50_S_FIELD_NUMBER: _ClassVar[int]
+    TTFT_ERROR_P99_S_FIELD_NUMBER: _ClassVar[int]
+    ITL_ERROR_P50_S_FIELD_NUMBER: _ClassVar[int]
+    ITL_ERROR_P99_S_FIELD_NUMBER: _ClassVar[int]
+    MERGED_GAP_SHARE_FIELD_NUMBER: _ClassVar[int]
+    EVENT_LOOP_LAG_P50_S_FIELD_NUMBER: _ClassVar[int]
+    EVENT_LOOP_LAG_P99_S_FIELD_NUMBER: _ClassVar[int]
+    STAMP_SOURCE_FIELD_NUMBER: _ClassVar[int]
+    OTHER_INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    mono_ns: int
+    streams: int
+    chunks: int
+    ttft_error_p50_s: float
+    ttft_error_p99_s: float
+    itl_error_p50_s: float
+    itl_error_p99_s: float
+    merged_gap_share: float
+    event_loop_lag_p50_s: float
+    event_loop_lag_p99_s: float
+    stamp_source: StampSource
+    other_instances: int
+    def __init__(self, mono_ns: _Optional[int] = ..., streams: _Optional[int] = ..., chunks: _Optional[int] = ..., ttft_error_p50_s: _Optional[float] = ..., ttft_error_p99_s: _Optional[float] = ..., itl_error_p50_s: _Optional[float] = ..., itl_error_p99_s: _Optional[float] = ..., merged_gap_share: _Optional[float] = ..., event_loop_lag_p50_s: _Optional[float] = ..., event_loop_lag_p99_s: _Optional[float] = ..., stamp_source: _Optional[_Union[StampSource, str]] = ..., other_instances: _Optional[int] = ...) -> None: ...
+
+class LogsRequest(_message.Message):
+    __slots__ = ("instance_id", "max_bytes")
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    instance_id: str
+    max_bytes: int
+    def __init__(self, instance_id: _Optional[str] = ..., max_bytes: _Optional[int] = ...) -> None: ...
+
+class LogsResponse(_message.Message):
+    __slots__ = ("text", "is_cut")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    IS_CUT_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    is_cut: bool
+    def __init__(self, text: _Optional[str] = ..., is_cut: _Optional[bool] = ...) -> None: ...
 
 class KeepAliveRequest(_message.Message):
-    __slots__ = ("instance_id", "lease_ms")
+    __slots__ = ("instance_id", "lease_ms", "fencing_token")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     LEASE_MS_FIELD_NUMBER: _ClassVar[int]
+    FENCING_TOKEN_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     lease_ms: int
-    def __init__(self, instance_id: _Optional[str] = ..., lease_ms: _Optional[int] = ...) -> None: ...
+    fencing_token: int
+    def __init__(self, instance_id: _Optional[str] = ..., lease_ms: _Optional[int] = ..., fencing_token: _Optional[int] = ...) -> None: ...
 
 class KeepAliveResponse(_message.Message):
     __slots__ = ("lease_expires_unix_ns",)
@@ -594,10 +690,12 @@ class ReleaseRequest(_message.Message):
     def __init__(self, instance_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ReleaseResponse(_message.Message):
-    __slots__ = ("existed",)
+    __slots__ = ("existed", "instance")
     EXISTED_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
     existed: bool
-    def __init__(self, existed: _Optional[bool] = ...) -> None: ...
+    instance: Instance
+    def __init__(self, existed: _Optional[bool] = ..., instance: _Optional[_Union[Instance, _Mapping]] = ...) -> None: ...
 
 class Error(_message.Message):
     __slots__ = ("code", "message", "retryable", "engine_detail", "tokens_before_error")

@@ -69,6 +69,16 @@ class ServingAdapterStub:
                 request_serializer=assay__serving_dot_v1_dot_serving__pb2.KeepAliveRequest.SerializeToString,
                 response_deserializer=assay__serving_dot_v1_dot_serving__pb2.KeepAliveResponse.FromString,
                 _registered_method=True)
+        self.Calibrate = channel.unary_unary(
+                '/assay_serving.v1.ServingAdapter/Calibrate',
+                request_serializer=assay__serving_dot_v1_dot_serving__pb2.CalibrateRequest.SerializeToString,
+                response_deserializer=assay__serving_dot_v1_dot_serving__pb2.Calibration.FromString,
+                _registered_method=True)
+        self.Logs = channel.unary_unary(
+                '/assay_serving.v1.ServingAdapter/Logs',
+                request_serializer=assay__serving_dot_v1_dot_serving__pb2.LogsRequest.SerializeToString,
+                response_deserializer=assay__serving_dot_v1_dot_serving__pb2.LogsResponse.FromString,
+                _registered_method=True)
         self.Release = channel.unary_unary(
                 '/assay_serving.v1.ServingAdapter/Release',
                 request_serializer=assay__serving_dot_v1_dot_serving__pb2.ReleaseRequest.SerializeToString,
@@ -131,6 +141,22 @@ class ServingAdapterServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Calibrate(self, request, context):
+        """Measures this adapter's own clockwork against an endpoint of known timing on its loopback interface, by the
+        path that requests of the instance take. Takes about a second; call it before the first request and after
+        the last, because it loads the adapter.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Logs(self, request, context):
+        """What the engine has logged so far; also of an instance that has ended, as long as the adapter knows it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Release(self, request, context):
         """Idempotent: releasing an unknown or released instance succeeds with existed = false.
         """
@@ -175,6 +201,16 @@ def add_ServingAdapterServicer_to_server(servicer, server):
                     servicer.KeepAlive,
                     request_deserializer=assay__serving_dot_v1_dot_serving__pb2.KeepAliveRequest.FromString,
                     response_serializer=assay__serving_dot_v1_dot_serving__pb2.KeepAliveResponse.SerializeToString,
+            ),
+            'Calibrate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Calibrate,
+                    request_deserializer=assay__serving_dot_v1_dot_serving__pb2.CalibrateRequest.FromString,
+                    response_serializer=assay__serving_dot_v1_dot_serving__pb2.Calibration.SerializeToString,
+            ),
+            'Logs': grpc.unary_unary_rpc_method_handler(
+                    servicer.Logs,
+                    request_deserializer=assay__serving_dot_v1_dot_serving__pb2.LogsRequest.FromString,
+                    response_serializer=assay__serving_dot_v1_dot_serving__pb2.LogsResponse.SerializeToString,
             ),
             'Release': grpc.unary_unary_rpc_method_handler(
                     servicer.Release,
@@ -371,6 +407,60 @@ class ServingAdapter:
             '/assay_serving.v1.ServingAdapter/KeepAlive',
             assay__serving_dot_v1_dot_serving__pb2.KeepAliveRequest.SerializeToString,
             assay__serving_dot_v1_dot_serving__pb2.KeepAliveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Calibrate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assay_serving.v1.ServingAdapter/Calibrate',
+            assay__serving_dot_v1_dot_serving__pb2.CalibrateRequest.SerializeToString,
+            assay__serving_dot_v1_dot_serving__pb2.Calibration.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Logs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assay_serving.v1.ServingAdapter/Logs',
+            assay__serving_dot_v1_dot_serving__pb2.LogsRequest.SerializeToString,
+            assay__serving_dot_v1_dot_serving__pb2.LogsResponse.FromString,
             options,
             channel_credentials,
             insecure,

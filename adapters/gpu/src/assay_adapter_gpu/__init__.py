@@ -1,0 +1,1 @@
+"""Serving adapter for vLLM."""

@@ -1,0 +1,1 @@
+"""Power and energy sensors, and how they are sampled."""
