@@ -10,8 +10,8 @@ from assay_serving.upstream import UpstreamAddress
 Progress = Callable[[InstanceState, str], None]
 """Told when an instance enters PULLING or STARTING, with a sentence for people.
 
-Entering a state ends the phase before it, so that the times of scheduling, pulling and loading are those of the
-place that did the work.
+Entering a state ends the phase before it, so that the times of scheduling, pulling and loading are those of
+the place that did the work.
 """
 
 
@@ -41,6 +41,32 @@ class ServerPlan:
     fencing_token: int = 0
     lease: float = 60.0
     labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConventions:
+    """How one kind of model server is told where to listen, and how it says that it is up.
+
+    Attributes:
+        program: command that `ServerPlan.arguments` follow.
+        listen_arguments: of a host and a port.
+        key_variable: environment variable that the server takes its API key from; empty: it takes none.
+        key_arguments: of a key, for a server that takes it on the command line alone; else ``None``. Where it
+            runs beside other users, they can read it there.
+        health_path: answers 200 once the model is loaded.
+        container_port: that it listens on where it is alone.
+        accelerator_resource: name of a whole device in a cluster.
+        wants_shared_memory: several processes of it talk through /dev/shm.
+    """
+
+    program: tuple[str, ...]
+    listen_arguments: Callable[[str, int], tuple[str, ...]]
+    key_variable: str = ""
+    key_arguments: Callable[[str], tuple[str, ...]] | None = None
+    health_path: str = "/health"
+    container_port: int = 8000
+    accelerator_resource: str = ""
+    wants_shared_memory: bool = False
 
 
 class RunningServer(ABC):
