@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from assay_serving.http_parser import ResponseParser, UpstreamError
+from assay_serving.tls import TlsChannel, TlsSettings
 from assay_serving.types import StampSource
 
 __all__ = [
@@ -40,11 +41,18 @@ _MAX_CLOCK_STEP_NS = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamAddress:
-    """Where an engine listens: `host` and `port`, or `unix_path`."""
+    """Where an engine listens: `host` and `port`, or `unix_path`.
+
+    `authority` is the name that requests are sent to, where that is not `host`; `path_prefix` goes before
+    every path; with `tls` the connection is encrypted and the server's certificate checked.
+    """
 
     host: str = "127.0.0.1"
     port: int = 0
     unix_path: str = ""
+    authority: str = ""
+    path_prefix: str = ""
+    tls: TlsSettings | None = None
 
 
 class ServerEvent(NamedTuple):
@@ -146,7 +154,9 @@ class Upstream:
         head = self._heads.get((method, path))
         if head is None:
             connection = "keep-alive" if self._keep_alive else "close"
-            lines = [f"{method} {path} HTTP/1.1", f"Host: {self._address.host}", f"Connection: {connection}"]
+            host = self._address.authority or self._address.host
+            target = self._address.path_prefix + path
+            lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", f"Connection: {connection}"]
             lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
             head = ("\r\n".join(lines) + "\r\nContent-Length: ").encode("latin-1")
             self._heads[method, path] = head
@@ -156,9 +166,10 @@ class Upstream:
 class _Connection:
     """One socket, used for one request at a time."""
 
-    def __init__(self, sock: socket.socket, *, stamps_by_kernel: bool) -> None:
+    def __init__(self, sock: socket.socket, *, stamps_by_kernel: bool, tls: TlsChannel | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._socket = sock
+        self._tls = tls
         self._stamps = stamps_by_kernel
         self._stamps_this_answer = stamps_by_kernel
         self._parser = ResponseParser()
@@ -177,6 +188,7 @@ class _Connection:
         sock = socket.socket(family, socket.SOCK_STREAM)
         sock.setblocking(False)
         stamps = False
+        tls = TlsChannel(address.tls) if address.tls else None
         try:
             await asyncio.get_running_loop().sock_connect(sock, target)
             if not address.unix_path:
@@ -184,13 +196,15 @@ class _Connection:
                 if sys.platform == "linux":
                     sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
                     stamps = True
+            if tls is not None:
+                await tls.handshake(sock)
         except OSError as error:
             sock.close()
             raise UpstreamError(f"cannot connect to the engine at {target}: {error.strerror}") from error
         except BaseException:
             sock.close()
             raise
-        return cls(sock, stamps_by_kernel=stamps)
+        return cls(sock, stamps_by_kernel=stamps, tls=tls)
 
     @property
     def has_answered(self) -> bool:
@@ -240,6 +254,8 @@ class _Connection:
         )
 
     async def _send(self, request: bytes) -> None:
+        if self._tls is not None:
+            request = self._tls.encrypt(request)
         try:
             count = self._socket.send(request)
         except BlockingIOError:
@@ -253,14 +269,7 @@ class _Connection:
             return
         try:
             data, ancillary, _, _ = self._socket.recvmsg(_READ_BYTES, _ANCILLARY_BYTES if self._stamps else 0)
-            now = time.monotonic_ns()
-            if data:
-                self._reads += 1
-                events = self._parser.feed(data)
-                if events:
-                    self._dispatch(events, self._kernel_stamp(ancillary), now)
-            else:
-                self._parser.close()
+            self._take(data, ancillary, time.monotonic_ns())
         except BlockingIOError:
             return
         except OSError as error:
@@ -270,6 +279,19 @@ class _Connection:
         else:
             if self._parser.complete:
                 self._finish(None)
+
+    def _take(self, data: bytes, ancillary: list[tuple[int, int, bytes]], now: int) -> None:
+        """Take in what one read has brought; empty `data` is the connection's end."""
+        is_end = not data
+        if self._tls is not None and data:
+            data = self._tls.decrypt(data)
+            is_end = self._tls.is_closed
+        if data:  # nothing where only the beginning of a TLS record has come: its last bytes give the time
+            self._reads += 1
+            if events := self._parser.feed(data):
+                self._dispatch(events, self._kernel_stamp(ancillary), now)
+        if is_end and not self._parser.complete:
+            self._parser.close()
 
     def _end_idle(self) -> None:
         """The engine closed a connection that nobody uses, or sent what nobody asked for."""
