@@ -5,6 +5,7 @@ from pathlib import Path
 
 import psutil
 
+from assay_serving.power.source import PowerSource
 from assay_serving.types import Reading, SensorKind
 
 _POWERCAP = Path("/sys/class/powercap")
@@ -28,7 +29,7 @@ class _Zone:
         return self.total_uj / 1e6
 
 
-class RaplMeter:
+class RaplMeter(PowerSource):
     """Energy of the processor packages since this meter was made, from Linux' powercap counters.
 
     Only packages are read, not the cores and memory inside them, so that nothing counts twice. Read it at
