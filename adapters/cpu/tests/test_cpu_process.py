@@ -7,10 +7,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from assay_adapter_cpu.settings import CpuAdapterSettings, engine_environment
+from assay_adapter_cpu.settings import CpuAdapterSettings
 from assay_serving.client import ModelServer
 from assay_serving.errors import AdapterUnavailable, ServingError
 from assay_serving.launchers.process import EngineProcess, ProcessCommand
+from assay_serving.settings import engine_environment
 from assay_serving.types import Artifact, GenerateRequest, ProvisionSpec, SamplingParameters
 
 pytestmark = pytest.mark.model

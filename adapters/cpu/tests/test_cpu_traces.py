@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from assay_adapter_cpu.__main__ import exporting_traces
+from assay_serving.adapter_process import exporting_traces
 
 
 class Collector(BaseHTTPRequestHandler):
@@ -36,7 +36,7 @@ def collector() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
 
 def test_spans_are_sent_before_the_program_ends(collector: tuple[str, list[tuple[str, bytes]]]) -> None:
     url, received = collector
-    with exporting_traces(url) as provider:
+    with exporting_traces(url, service="assay-adapter-cpu") as provider:
         assert provider is not None
         provider.get_tracer("test").start_span("ServingAdapter/Generate").end()
     ((path, body),) = received
@@ -46,5 +46,5 @@ def test_spans_are_sent_before_the_program_ends(collector: tuple[str, list[tuple
 
 
 def test_without_a_collector_nothing_is_traced() -> None:
-    with exporting_traces(None) as provider:
+    with exporting_traces(None, service="assay-adapter-cpu") as provider:
         assert provider is None

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from assay_adapter_cpu.settings import engine_environment
 from assay_serving.backend import PreparedArtifact
 from assay_serving.errors import ArtifactMismatch, ArtifactNotFound, StartFailed
 from assay_serving.launchers.process import EngineProcess, ProcessCommand
+from assay_serving.settings import engine_environment
 from assay_serving.types import Artifact
 
 _GGUF_MAGIC = b"GGUF"

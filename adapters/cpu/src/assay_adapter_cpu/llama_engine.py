@@ -15,12 +15,12 @@ import xllamacpp
 from assay_adapter_cpu.llama_http import LlamaHttp, raise_engine_error
 from assay_adapter_cpu.llama_server import MAX_BATCH_TOKENS, LlamaServerConfig
 from assay_adapter_cpu.scoring import ScoringLane
-from assay_adapter_cpu.settings import engine_environment
 from assay_adapter_cpu.turns import PromptTurns
 from assay_serving.arrivals import Arrivals
 from assay_serving.backend import Engine, PreparedArtifact
 from assay_serving.errors import ContextTooLong, EngineError, StartFailed
 from assay_serving.launchers.process import EngineProcess, ProcessCommand
+from assay_serving.settings import engine_environment
 from assay_serving.types import (
     Capabilities,
     Determinism,

@@ -9,25 +9,18 @@ to a point where that still holds.
 
 import asyncio
 import time
-from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
 from assay_adapter_cpu.llama_http import LlamaHttp
 from assay_adapter_cpu.turns import PromptTurns
-from assay_serving.errors import ContextTooLong, EngineError, InvalidRequest
+from assay_serving.errors import ContextTooLong, EngineError
+from assay_serving.token_pairs import PairEncoder
 from assay_serving.types import RequestTimes, ScoreRequest, ScoreResult
 
 # Far above any difference of logits: the wanted token is drawn, and reported with its unbiased probability.
 _FORCE = 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenPair:
-    """Context and continuation as tokens; neither is empty."""
-
-    context: list[int]
-    continuation: list[int]
 
 
 class ScoringLane:
@@ -40,8 +33,13 @@ class ScoringLane:
         self._turns = turns
         self._slot = slot
         self._context_tokens = context_tokens
-        self._prefix_token = prefix_token
         self._lane = asyncio.Lock()
+        self._pairs = PairEncoder(
+            encode=http.tokenize,
+            encode_context=http.tokenize,
+            encode_bare=partial(http.tokenize, add_special=False),
+            prefix_token=prefix_token,
+        )
         # The cache of the sequence: `_prompt` was evaluated as a prompt, `_singles` token by token after it.
         self._prompt: list[int] = []
         self._singles: list[int] = []
@@ -55,7 +53,7 @@ class ScoringLane:
             UpstreamError: the connection to the engine broke.
         """
         async with self._lane:
-            pair = await self._encode(request)
+            pair = await self._pairs.pair(request)
             if len(pair.context) + len(pair.continuation) > self._context_tokens:
                 raise ContextTooLong(
                     f"{len(pair.context)} context and {len(pair.continuation)} continuation tokens exceed "
@@ -76,24 +74,6 @@ class ScoringLane:
             continuation_tokens=len(pair.continuation),
             times=RequestTimes(received_mono_ns=received_mono_ns, sent_mono_ns=sent, done_mono_ns=done),
         )
-
-    async def _encode(self, request: ScoreRequest) -> TokenPair:
-        """Split into tokens by the rule of lm-eval, so that scores mean the same.
-
-        Blanks at the end of the context move to the continuation; the continuation's tokens are those of the
-        joined text after as many as the context alone has. An empty context stands for the model's
-        begin-of-sequence token, or its end-of-sequence token where it has no other.
-        """
-        context = request.context.rstrip()
-        continuation = request.context[len(context) :] + request.continuation
-        if not request.context:
-            tokens = await self._http.tokenize(continuation, add_special=False)
-            if tokens[:1] == [self._prefix_token] and len(tokens) > 1:
-                return TokenPair(context=tokens[:1], continuation=tokens[1:])
-            return _pair([self._prefix_token], tokens)
-        head = await self._http.tokenize(context)
-        whole = await self._http.tokenize(context + continuation)
-        return _pair(head or [self._prefix_token], whole[len(head) :])
 
     async def _evaluate_prompt(self, prompt: list[int]) -> None:
         if prompt == self._prompt:
@@ -137,9 +117,3 @@ class ScoringLane:
             "cache_prompt": cache_prompt,
             "id_slot": self._slot,
         }
-
-
-def _pair(context: list[int], continuation: list[int]) -> TokenPair:
-    if not continuation:
-        raise InvalidRequest("continuation: adds no token after the context; nothing can be scored")
-    return TokenPair(context=context, continuation=continuation)

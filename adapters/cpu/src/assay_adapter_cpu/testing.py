@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from assay_adapter_cpu.settings import engine_environment
 from assay_serving.launchers.process import EngineProcess, ProcessCommand
+from assay_serving.settings import engine_environment
 from assay_serving.types import Artifact
 
 _START_SECONDS = 60.0

@@ -1,0 +1,97 @@
+"""The program of an adapter: settings in, a served backend until a signal ends it."""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from pydantic import ValidationError
+
+from assay_serving.adapter import serve_adapter
+from assay_serving.backend import ServingBackend
+from assay_serving.settings import AdapterSettings
+
+Settings = TypeVar("Settings", bound=AdapterSettings)
+
+
+@contextmanager
+def exporting_traces(otlp_endpoint: str | None, *, service: str) -> Iterator[TracerProvider | None]:
+    """A tracer provider that exports to the endpoint and flushes at the end; None without an endpoint."""
+    if otlp_endpoint is None:
+        yield None
+        return
+    provider = TracerProvider(resource=Resource.create({"service.name": service}))
+    exporter = OTLPSpanExporter(endpoint=f"{otlp_endpoint.rstrip('/')}/v1/traces")
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    try:
+        yield provider
+    finally:
+        provider.shutdown()
+
+
+def run_adapter(settings_class: type[Settings], make_backend: Callable[[Settings], ServingBackend]) -> None:
+    """Serve the backend until SIGTERM or SIGINT, then release every instance.
+
+    Once it serves, the bound address is printed and, where wanted, written to `settings.address_file`.
+    `make_backend` is called on the event loop. Exits with 1 and a sentence where a setting is wrong or the
+    address cannot be bound.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    program = f"assay-adapter-{settings_class.name}"
+    try:
+        settings = settings_class()
+        with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
+            runner.run(_serve(settings, make_backend, program=program))
+    except ValidationError as error:
+        sys.exit(f"{program}: {_told(error, prefix=settings_class.model_config.get('env_prefix', ''))}")
+    except OSError as error:
+        sys.exit(f"{program}: {error}")
+
+
+async def _serve(
+    settings: Settings, make_backend: Callable[[Settings], ServingBackend], *, program: str
+) -> None:
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    with exporting_traces(settings.otlp_endpoint, service=program) as tracer_provider:
+        serving = serve_adapter(
+            make_backend(settings),
+            listen=settings.listen,
+            max_instances=settings.max_instances,
+            tracer_provider=tracer_provider,
+        )
+        async with serving as address:
+            print(f"{program} listens on {address}", flush=True)
+            if settings.address_file is not None:
+                partial = settings.address_file.with_suffix(".partial")
+                partial.write_text(address)
+                partial.replace(settings.address_file)
+            await ended.wait()
+
+
+def _loop_factory(settings: AdapterSettings) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if not settings.uvloop:
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop  # type: ignore[no-any-return]
+
+
+def _told(error: ValidationError, *, prefix: str) -> str:
+    """One line per wrong setting, by the name of its variable, without the value: it may be a secret."""
+    lines = [
+        f"{prefix}{'__'.join(str(part) for part in each['loc']).upper()}: {each['msg']}"
+        for each in error.errors(include_input=False, include_url=False)
+    ]
+    return "\n".join(lines)
