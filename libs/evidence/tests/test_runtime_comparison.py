@@ -1,6 +1,6 @@
 """Runtime metrics of two runs: time blocks, resampled quantiles, intervals, reasons."""
 
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from assay_evidence.runtime.resampling import (
     BIN_WIDTH,
     draw_blocks,
     interval,
+    mean,
     observe,
     observe_gaps,
     quantile,
@@ -60,7 +61,8 @@ def random_requests(seed: int, *, n: int = 400) -> pyarrow.Table:
     for number in range(n):
         sent = int(random.integers(0, 30_000_000_000))
         sent += 5_000_000_000 * (sent > 15_000_000_000)  # nothing happens for a while
-        gaps = random.integers(0, 40_000, int(random.integers(1, 30))) * random.integers(0, 3)
+        count = int(random.integers(1, 30))
+        gaps = random.integers(0, 40_000, count) * random.integers(0, 3, count)
         offsets = numpy.cumsum(gaps) + 20_000
         rows.append(
             {
@@ -147,21 +149,45 @@ def test_resampled_quantiles_are_those_of_the_drawn_observations() -> None:
     assert numpy.abs(moved - stretch * expected).max() < 3 * BIN_WIDTH * stretch
 
 
-def test_gaps_are_those_of_requests_with_exact_times_and_reads_of_their_own() -> None:
+def test_gaps_are_those_of_requests_with_exact_times_spread_over_tokens_that_came_together() -> None:
     table = random_requests(4)
     timeline = read_timeline(table)
     blocks = cut_into_blocks(timeline)
-    expected: list[int] = []
+    expected: list[float] = []
     for row in table.to_pylist():
         if row["answered"] and row["exact_token_times"]:
-            offsets = row["token_offsets_us"]
-            expected += [late - early for early, late in pairwise(offsets) if late > early]
-    found = observe_gaps(table, timeline, blocks)
+            groups = [(at, len(list(same))) for at, same in groupby(row["token_offsets_us"])]
+            for (early, _), (late, tokens) in pairwise(groups):
+                expected += [(late - early) / tokens / 1e6] * tokens
+    gaps = observe_gaps(table, timeline, blocks)
+    found = gaps.observations
     assert found.n == len(expected)
     assert found.repeats is not None
     values = numpy.repeat(found.ordered, found.repeats)
-    assert values == pytest.approx(numpy.sort(expected) / 1e6)
+    assert values == pytest.approx(numpy.sort(expected))
     assert found.counts.sum() == len(expected)
+    assert found.totals.sum() == pytest.approx(sum(expected))
+    assert 0 < gaps.unknown < gaps.merged < gaps.spread < found.n
+    # A group of tokens is one measurement.
+    assert found.independent < found.n - gaps.spread / 2
+    assert found.at_rank(1) == min(expected)
+    assert found.at_rank(found.n) == max(expected)
+
+
+def test_resampled_means_are_those_of_the_drawn_observations() -> None:
+    random = numpy.random.default_rng(8)
+    seconds = random.lognormal(-3, 1, 3000)
+    block = numpy.sort(random.integers(0, 12, 3000))
+    weights = draw_blocks(12, resamples=100, seed=1, side=0)
+    found = mean(observe(seconds, block, blocks=12), weights=weights)
+    assert found is not None
+    assert found.value == pytest.approx(seconds.mean())
+    exact = numpy.array([numpy.repeat(seconds, drawn[block]).mean() for drawn in weights])
+    moved, expected = numpy.log(found.resampled / found.value), numpy.log(exact / found.value)
+    stretch = float(moved @ expected / (expected @ expected))
+    assert stretch >= 1.0 - 1e-9
+    assert moved == pytest.approx(stretch * expected)
+    assert mean(observe(numpy.zeros(0), numpy.zeros(0, numpy.int64), blocks=1), weights=weights) is None
 
 
 def test_neighbours_that_are_alike_widen_and_independent_ones_do_not() -> None:

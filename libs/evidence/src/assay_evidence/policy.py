@@ -1,5 +1,6 @@
 """Policies: margins and bounds that say when a candidate may replace the baseline."""
 
+import difflib
 import hashlib
 import itertools
 import json
@@ -9,30 +10,13 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from assay_evidence.runtime_metrics import JUDGED_METRICS, RUNTIME_METRICS
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Role = Literal["critical", "supporting", "advisory"]
 
 WIDE_MARGIN: Final = 0.05
 """Margins above this, in points or as a share of the baseline's score, are refused unless asked for."""
-
-RUNTIME_METRICS: Final = (
-    "ttftP50",
-    "ttftP99",
-    "itlP50",
-    "itlP99",
-    "latencyP50",
-    "latencyP99",
-    "tps",
-    "requestsPerSecond",
-    "power",
-    "tokensPerWatt",
-    "joulesPerToken",
-    "joulesPerCorrectAnswer",
-)
-"""What a runtime rule may bound."""
-
-ENERGY_METRICS: Final = ("power", "tokensPerWatt", "joulesPerToken", "joulesPerCorrectAnswer")
-"""Those of them that need a power reading."""
 
 _BOUNDS: Final = ("max_ratio", "min_ratio", "max_value", "min_value")
 
@@ -87,7 +71,7 @@ class RuntimeRule(_Rule):
     of absolute bounds, and of ratios of energy metrics without an interval, the point value counts.
 
     Attributes:
-        metric: one of ``RUNTIME_METRICS``.
+        metric: one of ``runtime_metrics.JUDGED_METRICS``.
         max_ratio, min_ratio: of candidate / baseline.
         max_value, min_value: of the candidate, in the metric's unit.
     """
@@ -105,8 +89,8 @@ class RuntimeRule(_Rule):
         if len(given) != 1:
             what = f"has {', '.join(given)}" if given else "has no bound"
             raise ValueError(f"rule for {self.metric!r} {what}; give exactly one of {', '.join(_BOUNDS)}")
-        if self.metric not in RUNTIME_METRICS:
-            raise ValueError(f"unknown runtime metric {self.metric!r}; one of {', '.join(RUNTIME_METRICS)}")
+        if self.metric not in JUDGED_METRICS:
+            raise ValueError(_why_not_judged(self.metric))
         return self
 
     @property
@@ -171,6 +155,15 @@ class Policy(PolicySpec):
     digest: str
     created_at: str
     created_by: str
+
+
+def _why_not_judged(metric: str) -> str:
+    known = ", ".join(JUDGED_METRICS)
+    if metric in RUNTIME_METRICS:
+        return f"runtime metric {metric!r} is reported and cannot be bounded; those that can: {known}"
+    near = difflib.get_close_matches(metric, JUDGED_METRICS, n=3)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ";"
+    return f"unknown runtime metric {metric!r}{hint} one of {known}"
 
 
 def rule_for(policy: PolicySpec, metric: str, *, task: str) -> QualityRule | None:

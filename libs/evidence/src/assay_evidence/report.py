@@ -282,17 +282,38 @@ class NoiseFloor(BaseModel):
     above_noise: bool
 
 
+class RuntimeEstimate(BaseModel):
+    """One runtime metric of one run, in its unit (``runtime_metrics.RUNTIME_METRICS``).
+
+    Attributes:
+        value: ``None``: not measured or not applicable, and ``note`` says why.
+        low, high: 95 % interval; an end is ``None`` where it cannot be given.
+        n: observations: requests, gaps between tokens, readings of sensors, or starts of instances.
+        window_s: time with at least one request in flight, summed over serving instances.
+        at_least: too few observations to bound a percentile from above.
+        method: how the interval was made; ``none`` where there is none.
+        note: why there is no value or no interval, or what else bears on the number.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int
+    window_s: float | None
+    at_least: bool = False
+    method: str = "none"
+    note: str | None = None
+
+
 class RuntimeComparison(BaseModel):
     """One runtime metric of both runs.
 
     Attributes:
-        metric: ``ttftP50``, ``ttftP99``, ``itlP50``, ``itlP99``, ``latencyP50``, ``latencyP99`` (s), ``tps``,
-            ``requestsPerSecond`` (1/s), ``power`` (W), ``tokensPerWatt`` (tokens/J), ``joulesPerToken``,
-            ``joulesPerCorrectAnswer`` (J).
+        metric: a name of ``runtime_metrics.RUNTIME_METRICS``, such as ``ttftP50``, ``tps`` or ``power``.
         difference: candidate - baseline, with its 95 % interval.
         ratio: candidate / baseline, with its 95 % interval.
         interval_method: how intervals were made, or why there are none.
-        at_least: a side's p99 has too few observations (below 299) to be bounded.
+        at_least: a side's percentile has too few observations to be bounded (p99: below 299).
         note: why a value or a ratio is missing.
     """
 
@@ -311,23 +332,67 @@ class RuntimeComparison(BaseModel):
     note: str | None = None
 
 
+class SensorProvenance(BaseModel):
+    """What the power of one device of one serving instance was taken from.
+
+    Attributes:
+        method: ``counter`` (of energy) or ``integrated`` (readings of power, by the trapezoid rule).
+        watts: ``joules`` / ``covered_s``.
+        window_s: time in which the instance had a request in flight.
+        covered_s: the part of it that lies between readings of this sensor, gaps left out.
+        readings, interval_s: of all that the sensor gave while the instance was in use.
+        largest_gap_s: longest stretch of the window without a reading.
+        idle_watts_before: before the engine was started on the device; ``idle_watts``: with the engine there
+            and no request in flight.
+        reason: of the grade (see ``PowerProvenance``).
+    """
+
+    instance_id: str
+    sensor: str
+    device_id: str
+    scope: str
+    method: str
+    watts: float
+    joules: float
+    window_s: float
+    covered_s: float
+    readings: int
+    interval_s: float | None
+    largest_gap_s: float | None
+    idle_watts_before: float | None
+    idle_watts: float | None
+    grade: Literal["A", "B", "C"]
+    reason: str
+
+
 class PowerProvenance(BaseModel):
     """Where a run's power comes from, and how far it may be trusted.
 
-    ``grade``: A: energy counter of the whole device over the window; B: power readings at least once a second
-    over at least 95 % of the window; C: sparser or partial readings; D: no sensor, so nothing was measured.
-    ``idle_watts``: power between readings with no request in flight, where there were any.
+    Attributes:
+        grade: A: energy counter of the whole device over the window; B: power readings at least once a second
+            over at least 95 % of the window; C: sparser or partial readings; D: not measured.
+        watts: mean power of the instances, each weighted by its time with requests in flight.
+        joules: mean power times the window.
+        measured_joules: in ``covered_s``, the part of the window that lies between readings.
+        idle_watts: power between readings with no request in flight, where there were any.
+        idle_watts_before: power before the engines were started, where it was measured.
+        devices: the sensor of each device.
     """
 
     grade: Literal["A", "B", "C", "D"]
     reasons: list[str]
     sensors: list[str]
     scope: str | None
+    watts: float | None = None
     joules: float | None
+    measured_joules: float | None = None
     window_s: float | None
     covered_s: float | None
+    largest_gap_s: float | None = None
     readings: int
     idle_watts: float | None = None
+    idle_watts_before: float | None = None
+    devices: list[SensorProvenance] = []
 
 
 class EnergyComparison(BaseModel):

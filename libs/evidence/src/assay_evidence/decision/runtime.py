@@ -9,11 +9,10 @@ from assay_evidence.decision.effects import Outcome, effect_of
 from assay_evidence.decision.evidence import RUNTIME_SUBJECTS
 from assay_evidence.decision.samples import to_settle_ratio
 from assay_evidence.decision.verdict import Reason
-from assay_evidence.policy import ENERGY_METRICS, PolicySpec, RuntimeRule
+from assay_evidence.policy import PolicySpec, RuntimeRule
 from assay_evidence.report import CandidateReport, EnergyComparison, Interval, RuntimeComparison, Severity
-
-BOUNDED_P99_REQUESTS = 299
-"""The first number of observations whose largest one bounds the 99th percentile at 95 %."""
+from assay_evidence.runtime_metrics import ENERGY_METRICS, RUNTIME_METRICS
+from assay_evidence.statistics.quantiles import bounded_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +127,8 @@ def _judge_ratio(
         return _Outcome(
             Outcome.HELD,
             "too-few-requests",
-            f"cannot be judged: below {BOUNDED_P99_REQUESTS} requests a 99th percentile has no upper bound",
-            BOUNDED_P99_REQUESTS,
+            f"cannot be judged: {_too_few(rule.metric)} has no upper bound",
+            _bounded_from(rule.metric),
         )
     if interval is None:
         if rule.metric not in ENERGY_METRICS:
@@ -163,11 +162,20 @@ def _judge_value(rule: RuntimeRule, runtime: RuntimeComparison, value: float) ->
         return _Outcome(
             Outcome.HELD,
             "too-few-requests",
-            f"cannot be judged: {told}, but below {BOUNDED_P99_REQUESTS} requests a 99th percentile is only "
-            "known to be at least this",
-            BOUNDED_P99_REQUESTS,
+            f"cannot be judged: {told}, but {_too_few(rule.metric)} is only known to be at least this",
+            _bounded_from(rule.metric),
         )
     return _Outcome(Outcome.SHOWN, "within-bound", f"keeps its bound: {told}")
+
+
+def _bounded_from(metric: str) -> int:
+    """Observations from which on a percentile is bounded from above."""
+    return bounded_from(RUNTIME_METRICS[metric].share or 0.99)
+
+
+def _too_few(metric: str) -> str:
+    share = RUNTIME_METRICS[metric].share or 0.99
+    return f"below {_bounded_from(metric)} requests a {100 * share:.0f}th percentile"
 
 
 def _told(rule: RuntimeRule) -> str:

@@ -4,36 +4,19 @@ import numpy
 
 from assay_evidence.facts import RunFacts
 from assay_evidence.report import ComparisonSettings, EnergyComparison, Interval, RuntimeComparison
-from assay_evidence.runtime.measure import (
-    TIMING_COLUMNS,
-    CorrectAnswers,
-    RunMeasurements,
-    measure,
-)
+from assay_evidence.runtime.goodput import read_bounds
+from assay_evidence.runtime.measure import TIMING_COLUMNS, RunMeasurements, measure
+from assay_evidence.runtime.measured import Measured
 from assay_evidence.runtime.power import compare_provenance, power_provenance
+from assay_evidence.runtime.rates import CorrectAnswers
 from assay_evidence.runtime.resampling import interval
 from assay_evidence.runtime.telemetry import read_telemetry
 from assay_evidence.runtime.timeline import FloatArray, read_timeline
+from assay_evidence.runtime_metrics import COMPARED_METRICS, ENERGY_METRICS, RUNTIME_METRICS
 from assay_evidence.statistics.paired import is_binary
 from assay_evidence.tables import RunEvidence
 
-_UNITS = {
-    "ttftP50": "s",
-    "ttftP99": "s",
-    "itlP50": "s",
-    "itlP99": "s",
-    "latencyP50": "s",
-    "latencyP99": "s",
-    "tps": "tokens/s",
-    "requestsPerSecond": "1/s",
-    "power": "W",
-    "tokensPerWatt": "tokens/J",
-    "joulesPerToken": "J",
-    "joulesPerCorrectAnswer": "J",
-}
-_HIGHER_IS_BETTER = frozenset({"tps", "requestsPerSecond", "tokensPerWatt"})
-_OF_ENERGY = frozenset({"power", "tokensPerWatt", "joulesPerToken", "joulesPerCorrectAnswer"})
-_TIED_TO_POWER = _OF_ENERGY - {"power"}
+_ONE_START = "none: one start of each run says nothing of how much starts vary"
 
 
 def compare_runtime(
@@ -57,6 +40,7 @@ def compare_runtime(
     """
     energy = energy or compare_energy(baseline, candidate)
     metric = correct_by or _metric_of_correctness(baseline)
+    bounds = [read_bounds(run.facts.plan) for run in (baseline, candidate)]
     sides = [
         measure(
             run.requests(TIMING_COLUMNS),
@@ -65,12 +49,27 @@ def compare_runtime(
             resamples=settings.bootstrap_resamples,
             seed=settings.seed,
             side=side,
+            bounds=bounds[side],
         )
         for side, run in enumerate((baseline, candidate))
     ]
-    return [
-        _compared(name, sides[0], sides[1], energy=energy if name in _OF_ENERGY else None) for name in _UNITS
-    ]
+    unlike_bounds = None if bounds[0] == bounds[1] else "the two runs have different bounds for goodput"
+    made = []
+    for name in COMPARED_METRICS:
+        if name == "coldStart":
+            made.append(_cold_start(baseline.facts, candidate.facts))
+            continue
+        unlike = None
+        if name in ENERGY_METRICS and not energy.comparable:
+            unlike = energy.note
+        elif name.startswith("goodput"):
+            unlike = unlike_bounds
+        made.append(
+            _compared(
+                name, sides[0], sides[1], unlike=unlike, note=energy.note if name in ENERGY_METRICS else None
+            )
+        )
+    return made
 
 
 def compare_energy(
@@ -109,14 +108,13 @@ def _is_higher_better(facts: RunFacts, metric: str) -> bool:
     return facts.higher_is_better.get(metric, True)
 
 
-def _compared(
-    name: str, baseline: RunMeasurements, candidate: RunMeasurements, *, energy: EnergyComparison | None
-) -> RuntimeComparison:
-    first, second = baseline.metrics[name], candidate.metrics[name]
-    made = RuntimeComparison(
+def _values(name: str, first: Measured, second: Measured) -> RuntimeComparison:
+    """Both values and why one is missing; nothing is set against the other yet."""
+    metric = RUNTIME_METRICS[name]
+    return RuntimeComparison(
         metric=name,
-        unit=_UNITS[name],
-        higher_is_better=name in _HIGHER_IS_BETTER,
+        unit=metric.unit,
+        higher_is_better=bool(metric.higher_is_better),
         baseline=first.value,
         candidate=second.value,
         difference=None,
@@ -130,22 +128,65 @@ def _compared(
             first.note if first.value is None else None, second.note if second.value is None else None
         ),
     )
+
+
+def _changes(first: float, second: float, *, note: str | None) -> dict[str, object]:
+    """Difference and ratio of two values."""
+    return {
+        "difference": second - first,
+        "ratio": second / first if first else None,
+        "note": note if first else "no ratio: the baseline's value is 0",
+    }
+
+
+def _cold_start(baseline: RunFacts, candidate: RunFacts) -> RuntimeComparison:
+    """The cold starts, as the runs' own reports have them."""
+    first, second = (_reported(facts, "coldStart") for facts in (baseline, candidate))
+    made = _values("coldStart", first, second)
     if first.value is None or second.value is None:
         return made
-    if energy is not None and not energy.comparable:
-        return made.model_copy(update={"note": energy.note})
+    changes = _changes(first.value, second.value, note=None)
+    return made.model_copy(update={**changes, "interval_method": _ONE_START})
+
+
+def _reported(facts: RunFacts, name: str) -> Measured:
+    """A metric of the run's own report."""
+    value = facts.runtime.get(name)
+    reasons = (facts.runtime_details or {}).get("null_reasons")
+    reason = reasons.get(name) if isinstance(reasons, dict) else None
+    return Measured(value, note=None if value is not None else str(reason or "not recorded"))
+
+
+def _compared(
+    name: str,
+    baseline: RunMeasurements,
+    candidate: RunMeasurements,
+    *,
+    unlike: str | None,
+    note: str | None,
+) -> RuntimeComparison:
+    """A metric of both runs.
+
+    Args:
+        unlike: why the two values must not be set against one another.
+        note: what bears on them all the same.
+    """
+    first, second = baseline.metrics[name], candidate.metrics[name]
+    made = _values(name, first, second)
+    if first.value is None or second.value is None:
+        return made
+    if unlike is not None:
+        return made.model_copy(update={"note": unlike})
     missing = _joined(baseline.few_blocks or first.note, candidate.few_blocks or second.note)
-    changes: dict[str, object] = {
-        "difference": second.value - first.value,
-        "ratio": second.value / first.value if first.value else None,
-        "note": energy.note if energy is not None else None,
-    }
-    if not first.value:
-        changes["note"] = "no ratio: the baseline's value is 0"
+    changes = _changes(first.value, second.value, note=note)
     if missing or first.resampled is None or second.resampled is None:
         return made.model_copy(update={**changes, "interval_method": f"none: {missing}"})
     blocks = min(baseline.blocks, candidate.blocks)
-    constant = name in _TIED_TO_POWER and (baseline.constant_power or candidate.constant_power)
+    constant = (
+        RUNTIME_METRICS[name].needs_power
+        and name != "power"
+        and (baseline.constant_power or candidate.constant_power)
+    )
     changes["interval_method"] = (
         f"bootstrap over {baseline.blocks} and {candidate.blocks} time blocks, {len(first.resampled)} "
         f"resamples, percentiles widened for few blocks" + ("; power taken as constant" if constant else "")

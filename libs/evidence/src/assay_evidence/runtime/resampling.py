@@ -14,6 +14,7 @@ import pyarrow
 from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
+from assay_evidence.runtime.gaps import MICROSECONDS, TokenGaps, gaps_of_lists
 from assay_evidence.runtime.timeline import MIN_BLOCKS, FloatArray, IntArray, RequestTimeline, TimeBlocks
 from assay_evidence.statistics.quantiles import quantile_ranks
 
@@ -22,7 +23,6 @@ _LOWEST_S = 1e-7
 _LOG_WIDTH = math.log1p(BIN_WIDTH)
 _BINS = math.ceil(math.log(1e6 / _LOWEST_S) / _LOG_WIDTH)
 _MAX_PERSISTENCE = 0.9
-_MICROSECONDS = 1e6
 # Gaps below are counted by the microsecond, which gives their exact quantiles.
 _COUNTED_US = 1 << 18
 
@@ -35,28 +35,43 @@ class Quantile(NamedTuple):
 
     Attributes:
         value: nearest rank.
+        low, high: order statistics that enclose the true quantile with 95 %, were the observations
+            independent; ``None`` where there are too few.
         at_least: too few observations to bound it from above; for p99 that is fewer than 299.
         resampled: (resamples,).
     """
 
     value: float
+    low: float | None
+    high: float | None
     at_least: bool
+    resampled: FloatArray
+
+
+class Mean(NamedTuple):
+    """A mean of a run and of its resamples, (resamples,)."""
+
+    value: float
     resampled: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
 class Observations:
-    """Positive observations in seconds, as far as quantiles need them.
+    """Positive observations in seconds, as far as quantiles and means need them.
 
     Attributes:
         n: how many.
         counts: (blocks, bins) by ``bin_of``.
+        totals: (blocks,) their sums.
         ordered: all of them ascending, or their values and how often each occurs in ``repeats``.
+        independent: how many independent ones they are worth; ``n`` where each was measured by itself.
     """
 
     n: int
     counts: NDArray[numpy.int64]
+    totals: FloatArray
     ordered: FloatArray
+    independent: int
     repeats: IntArray | None = None
 
     def at_rank(self, rank: int) -> float:
@@ -64,6 +79,29 @@ class Observations:
         if self.repeats is None:
             return float(self.ordered[rank - 1])
         return float(self.ordered[int(numpy.searchsorted(numpy.cumsum(self.repeats), rank))])
+
+    def enclosing(self, share: float) -> tuple[float | None, float | None]:
+        """The order statistics that enclose a quantile; ranks of independent ones are scaled up, outwards."""
+        ranks, scale = quantile_ranks(self.independent, share), self.n / self.independent
+        low = None if ranks.low is None else self.at_rank(max(1, math.floor(ranks.low * scale)))
+        high = None if ranks.high is None else self.at_rank(min(self.n, math.ceil(ranks.high * scale)))
+        return low, high
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedGaps:
+    """Gaps between tokens, and what the spread rule (``runtime.gaps``) did; all counts are of gaps.
+
+    Attributes:
+        spread: shares of a longer gap, whose tokens came together.
+        merged: tokens without an arrival of their own.
+        unknown: those of them that came with a request's first token, and so have no gap at all.
+    """
+
+    observations: Observations
+    spread: int
+    merged: int
+    unknown: int
 
 
 def draw_blocks(count: int, *, resamples: int, seed: int, side: int) -> Weights:
@@ -83,53 +121,79 @@ def bin_of(seconds: FloatArray) -> IntArray:
 def observe(seconds: FloatArray, block: IntArray, *, blocks: int) -> Observations:
     """Observations in seconds, each with its block."""
     counts = numpy.bincount(block * _BINS + bin_of(seconds), minlength=blocks * _BINS)
-    return Observations(n=len(seconds), counts=counts.reshape(blocks, _BINS), ordered=numpy.sort(seconds))
-
-
-def observe_gaps(requests: pyarrow.Table, timeline: RequestTimeline, blocks: TimeBlocks) -> Observations:
-    """Gaps between successive tokens of the requests that have a time for every token.
-
-    Gaps of 0 are left out: both tokens came in one read, so that their gap is not known.
-    """
-    counts = numpy.zeros((len(blocks), _BINS), dtype=numpy.int64)
-    short = numpy.zeros(_COUNTED_US, dtype=numpy.int64)
-    long: list[IntArray] = []
-    bins = bin_of(numpy.arange(_COUNTED_US) / _MICROSECONDS)
-    # 64-bit list offsets, so that one array can hold the tokens of any run.
-    offsets = requests["token_offsets_us"].cast(pyarrow.large_list(pyarrow.uint32())).combine_chunks()
-    bounds = numpy.searchsorted(blocks.of_request, numpy.arange(len(blocks) + 1))
-    for number in range(len(blocks)):
-        part = slice(int(bounds[number]), int(bounds[number + 1]))
-        gaps = _gaps(offsets, timeline.rows[part][timeline.exact[part]])
-        is_short = gaps < _COUNTED_US
-        below, above = gaps[is_short], gaps[~is_short]
-        short += numpy.bincount(below, minlength=_COUNTED_US)
-        counts[number] = numpy.bincount(bins[below], minlength=_BINS)
-        if len(above):
-            long.append(above)
-            counts[number] += numpy.bincount(bin_of(above / _MICROSECONDS), minlength=_BINS)
-    present = numpy.flatnonzero(short)
-    longer = numpy.sort(numpy.concatenate(long)) if long else numpy.zeros(0, dtype=numpy.int64)
+    totals: FloatArray = numpy.bincount(block, weights=seconds, minlength=blocks).astype(numpy.float64)
     return Observations(
-        n=int(counts.sum()),
-        counts=counts,
-        ordered=numpy.concatenate([present, longer]) / _MICROSECONDS,
-        repeats=numpy.concatenate([short[present], numpy.ones(len(longer), dtype=numpy.int64)]),
+        n=len(seconds),
+        counts=counts.reshape(blocks, _BINS),
+        totals=totals,
+        ordered=numpy.sort(seconds),
+        independent=len(seconds),
     )
 
 
-def _gaps(offsets: pyarrow.Array, rows: IntArray) -> IntArray:
-    """Positive gaps, microseconds."""
-    lists = offsets.take(pyarrow.array(rows))
-    values = lists.flatten().to_numpy().astype(numpy.int64)
-    if len(values) < 2:
-        return numpy.zeros(0, dtype=numpy.int64)
-    gaps = numpy.diff(values)
-    # No gap between the last token of one request and the first of the next.
-    starts = numpy.cumsum(lists.value_lengths().fill_null(0).to_numpy())[:-1]
-    gaps[starts[(starts > 0) & (starts < len(values))] - 1] = 0
-    apart: IntArray = gaps[gaps > 0]
-    return apart
+def observe_gaps(requests: pyarrow.Table, timeline: RequestTimeline, blocks: TimeBlocks) -> ObservedGaps:
+    """Gaps between the tokens of the requests that have a time for every token, by the spread rule.
+
+    Shares of one gap are one measurement: so many gaps are worth as many independent ones as Kish's effective
+    sample size says.
+    """
+    # 64-bit list offsets, so that one array can hold the tokens of any run.
+    offsets = requests["token_offsets_us"].cast(pyarrow.large_list(pyarrow.uint32())).combine_chunks()
+    bounds = numpy.searchsorted(blocks.of_request, numpy.arange(len(blocks) + 1))
+    tally = _GapTally(len(blocks))
+    for number in range(len(blocks)):
+        part = slice(int(bounds[number]), int(bounds[number + 1]))
+        rows = timeline.rows[part][timeline.exact[part]]
+        tally.add(gaps_of_lists(offsets.take(pyarrow.array(rows))), block=number)
+    return tally.observed()
+
+
+class _GapTally:
+    """Counts gaps block by block: undivided short ones by the microsecond, the others by their value."""
+
+    def __init__(self, blocks: int) -> None:
+        self._counts = numpy.zeros((blocks, _BINS), dtype=numpy.int64)
+        self._totals = numpy.zeros(blocks)
+        self._short = numpy.zeros(_COUNTED_US, dtype=numpy.int64)
+        self._bin_of_short = bin_of(numpy.arange(_COUNTED_US) / MICROSECONDS)
+        self._others: list[FloatArray] = []
+        self._repeats: list[IntArray] = []
+        self._squares = 0
+        self._spread = self._merged = self._unknown = 0
+
+    def add(self, gaps: TokenGaps, *, block: int) -> None:
+        """Count the gaps of one block."""
+        is_short = (gaps.tokens == 1) & (gaps.before_us < _COUNTED_US)
+        short = gaps.before_us[is_short]
+        others, repeats = gaps.seconds[~is_short], gaps.tokens[~is_short]
+        self._short += numpy.bincount(short, minlength=_COUNTED_US)
+        # Sums of counts, which a float holds exactly.
+        weighed = numpy.bincount(bin_of(others), weights=repeats, minlength=_BINS)
+        self._counts[block] = numpy.bincount(self._bin_of_short[short], minlength=_BINS) + weighed.astype(int)
+        self._totals[block] = int(gaps.before_us.sum()) / MICROSECONDS
+        self._others.append(others)
+        self._repeats.append(repeats)
+        self._squares += int((gaps.tokens**2).sum())
+        self._spread += gaps.spread
+        self._merged += gaps.merged
+        self._unknown += gaps.unknown
+
+    def observed(self) -> ObservedGaps:
+        """What was counted."""
+        n = int(self._counts.sum())
+        present = numpy.flatnonzero(self._short)
+        ordered = numpy.concatenate([present / MICROSECONDS, *self._others])
+        repeats = numpy.concatenate([self._short[present], *self._repeats])
+        order = numpy.argsort(ordered)
+        observations = Observations(
+            n=n,
+            counts=self._counts,
+            totals=self._totals,
+            ordered=ordered[order],
+            independent=n * n // self._squares if n else 0,
+            repeats=repeats[order],
+        )
+        return ObservedGaps(observations, spread=self._spread, merged=self._merged, unknown=self._unknown)
 
 
 def quantile(observations: Observations, share: float, *, weights: Weights) -> Quantile | None:
@@ -148,13 +212,34 @@ def quantile(observations: Observations, share: float, *, weights: Weights) -> Q
     positions = _positions(below, weights, used, share=share)
     # A tail is too rare to show how long conditions last; the middle shows it.
     wider = max(widening(_excess(below, share=one)) for one in (0.5, share))
+    low, high = observations.enclosing(share)
     # A resample of blocks without any observation says nothing; it counts as the run itself.
     moved = numpy.where(numpy.isnan(positions), 0.0, positions - own)
     return Quantile(
         value=value,
-        at_least=quantile_ranks(n, share).high is None,
+        low=low,
+        high=high,
+        at_least=high is None,
         resampled=value * numpy.exp(moved * _LOG_WIDTH * wider),
     )
+
+
+def mean(observations: Observations, *, weights: Weights) -> Mean | None:
+    """The mean and its resamples; ``None`` where there is no observation."""
+    if observations.n == 0:
+        return None
+    counts = observations.counts.sum(axis=1)
+    value = float(observations.totals.sum()) / observations.n
+    sums = weighted_sums(weights, numpy.column_stack([observations.totals, counts]))
+    # As for quantiles, a resample without any observation counts as the run itself.
+    held = sums[:, 1] > 0
+    moved = numpy.where(held, sums[:, 0] / numpy.where(held, sums[:, 1], 1.0), value)
+    return Mean(value, stretched(moved, value, by=widening(observations.totals - value * counts)))
+
+
+def stretched(resampled: FloatArray, value: float, *, by: float) -> FloatArray:
+    """Resamples of a positive number moved away from its ``value``, on the logarithmic scale, by a factor."""
+    return value * (resampled / value) ** by if value > 0 else resampled
 
 
 def _excess(below: FloatArray, *, share: float) -> FloatArray:

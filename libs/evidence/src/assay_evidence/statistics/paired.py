@@ -104,6 +104,13 @@ def rate_upper_bound(events: int, n: int, *, confidence: float = 0.95) -> float:
     return 1.0 if events >= n else float(betaincinv(events + 1, n - events, confidence))
 
 
+def rate_interval(events: int, n: int, *, confidence: float = 0.95) -> Interval:
+    """Exact two-sided interval (Clopper and Pearson) of a rate; ``events`` of ``n`` > 0 were seen."""
+    tail = (1.0 - confidence) / 2
+    low = float(betaincinv(events, n - events + 1, tail)) if events else 0.0
+    return low, rate_upper_bound(events, n, confidence=1.0 - tail)
+
+
 def paired_difference(
     baseline: ArrayLike, candidate: ArrayLike, *, clusters: ArrayLike | None = None
 ) -> PairedDifference:

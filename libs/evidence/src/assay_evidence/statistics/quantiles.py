@@ -55,6 +55,11 @@ def quantile_ranks(n: int, share: float, *, confidence: float = CONFIDENCE) -> R
     return RankInterval(low=first_too_high - 1 or None, high=high)
 
 
+def bounded_from(share: float, *, confidence: float = CONFIDENCE) -> int:
+    """Observations from which on the largest one bounds the ``share`` quantile: 59 for p95, 299 for p99."""
+    return math.ceil(math.log(1.0 - confidence) / math.log(share))
+
+
 def _smallest(low: int, high: int, holds: Callable[[int], bool]) -> int:
     """Smallest whole number in ``low..high`` for which a monotone predicate holds; ``high`` if none below."""
     while low < high:
