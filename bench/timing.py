@@ -1,0 +1,156 @@
+"""How true the client's times are: against a compiled server that logs when it sent each chunk.
+
+    python bench/timing.py                       # 16, 64 and 256 streams in one adapter, 512 in two; 5 runs
+    python bench/timing.py --quick               # one short run of 64
+    python bench/timing.py --aiperf /tmp/aiperf-venv/bin/aiperf   # AIPerf on the same server beside it
+
+Real: the whole platform as `assay up` starts it. The harness process builds the requests, eval-svc sends them
+through gRPC and the adapter, writes the sample log, and metrics-svc scores what has come meanwhile; what is
+compared are the times in the sample log. Only the model is scripted: a C program that speaks vLLM's protocol
+and sends tokens by a lognormal schedule. Everything shares this machine's processors. docs/timing.md says what
+the columns mean.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from scripted.tables import machine, spread
+from truth.errors import Errors, of_samples
+from truth.platform import Platform, platform
+from truth.server import Schedule, TruthServer, compiled, truth_server
+
+_PER_ADAPTER = 256
+_WAVES = 4
+
+Row = dict[str, float]
+
+COLUMNS = {
+    "chunks/s": ("rate", 0),
+    "TTFT error p50 ms": ("first p50", 3),
+    "p99": ("first p99", 3),
+    "max": ("first max", 2),
+    "ITL error p50 ms": ("gap p50", 4),
+    "p99 ": ("gap p99", 4),
+    "max ": ("gap max", 2),
+    "merged gaps %": ("merged %", 3),
+    "CPU ms/1,000 chunks": ("cpu", 1),
+    "kernel stamps %": ("kernel %", 0),
+}
+AROUND = {
+    "requests": ("requests", 0),
+    "not matched": ("unmatched", 0),
+    "TTFT error p50 ms, from the kernel": ("taken p50", 3),
+    "p99": ("taken p99", 3),
+    "server late p50 ms": ("late p50", 2),
+    "p99 ": ("late p99", 2),
+    "machine idle %": ("idle %", 0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One line of the table: `streams` at once over `processes` adapters."""
+
+    streams: int
+    processes: int
+
+    @property
+    def streams_each(self) -> int:
+        """Streams of one adapter."""
+        return self.streams // self.processes
+
+
+def main() -> None:
+    """Parse the command line and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--streams", type=int, nargs="+", default=[16, 64, 256, 512])
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="one run of 64 streams, two waves")
+    parser.add_argument("--aiperf", type=Path, help="AIPerf's executable, for comparison")
+    options = parser.parse_args()
+    cases = [Case(streams, -(-streams // _PER_ADAPTER)) for streams in options.streams]
+    runs, waves = options.runs, _WAVES
+    if options.quick:
+        cases, runs, waves = [Case(64, 1)], 1, 2
+    if any(case.processes > 2 for case in cases):
+        parser.error("--streams: 512 is the most, 256 in each of two adapters")
+    with tempfile.TemporaryDirectory(prefix="assay-bench-") as scratch:
+        results = measure(cases, runs=runs, waves=waves, scratch=Path(scratch))
+    print_tables(results)
+
+
+def measure(cases: Sequence[Case], *, runs: int, waves: int, scratch: Path) -> dict[Case, list[Row]]:
+    """All runs, round by round, so that a slow minute of the machine does not fall on one case."""
+    results: dict[Case, list[Row]] = {case: [] for case in cases}
+    program = compiled(scratch)
+    rows = max(case.streams_each for case in cases) * waves
+    with ExitStack() as stack:
+        running = stack.enter_context(platform(scratch, rows=rows))
+        servers = [stack.enter_context(truth_server(program, Schedule(seed=seed))) for seed in (1, 2)]
+        one_run(running, servers, Case(16, 2), waves=1)  # warms everything
+        for number in range(runs):
+            for case in cases:
+                row = one_run(running, servers, case, waves=waves)
+                results[case].append(row)
+                brief = {name: round(row[key], digits) for name, (key, digits) in (COLUMNS | AROUND).items()}
+                print(f"run {number + 1}, {case.streams} streams: {brief}", flush=True)
+    return results
+
+
+def one_run(running: Platform, servers: Sequence[TruthServer], case: Case, *, waves: int) -> Row:
+    """One run per adapter at the same time, and what its times are wrong by."""
+    used = list(zip(running.adapters, servers, strict=True))[: case.processes]
+    for _, server in used:
+        server.take_log()
+    cpu = sum(adapter.cpu_seconds() for adapter, _ in used)
+    before = psutil.cpu_times()
+    ids = [
+        running.start(
+            backend=adapter.backend,
+            url=server.url,
+            streams=case.streams_each,
+            requests=case.streams_each * waves,
+        )
+        for adapter, server in used
+    ]
+    errors = Errors()
+    for run_id in ids:
+        run = running.client.wait_run(run_id)
+        if run.state != "Succeeded":
+            raise RuntimeError(f"run {run_id} is {run.state}: {run.error}")
+    cpu = sum(adapter.cpu_seconds() for adapter, _ in used) - cpu
+    after = psutil.cpu_times()
+    for run_id, (_, server) in zip(ids, used, strict=True):
+        log = server.take_log()
+        of_samples((sample.model_dump() for sample in running.client.runs.samples(run_id)), errors, log)
+    time.sleep(0.5)
+    row = errors.row()
+    total = sum(after) - sum(before)
+    return row | {
+        "cpu": cpu / row["chunks"] * 1e6,
+        "merged %": row["merged"] * 100,
+        "kernel %": row["kernel"] * 100,
+        "idle %": (after.idle - before.idle) / total * 100,
+    }
+
+
+def print_tables(results: dict[Case, list[Row]]) -> None:
+    """Medians, and the spread as least to most."""
+    count = max(len(rows) for rows in results.values())
+    print(f"\n{machine()}, {count} run(s), median (least to most)")
+    for columns in (COLUMNS, AROUND):
+        print(f"\n| streams | adapters | {' | '.join(name.strip() for name in columns)} |")
+        print("|" + "---|" * (len(columns) + 2))
+        for case, rows in results.items():
+            cells = [spread([row[key] for row in rows], digits) for key, digits in columns.values()]
+            print(f"| {case.streams} | {case.processes} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
