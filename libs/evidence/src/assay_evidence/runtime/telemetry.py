@@ -15,17 +15,24 @@ from pydantic import (
 
 
 class EnergySeries(BaseModel):
-    """Energy since the sensor's first reading, at moments of the host's monotonic clock, ascending."""
+    """Energy since the sensor's first reading, at moments of the host's monotonic clock, ascending.
+
+    ``spacing_s``: of readings that are closer together some are left out; points further apart than this are
+    successive readings. ``None`` in what was recorded before this was.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     mono_ns: list[int]
     joules: list[FiniteFloat]
+    spacing_s: FiniteFloat | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "EnergySeries":
         if len(self.mono_ns) != len(self.joules) or any(b <= a for a, b in pairwise(self.mono_ns)):
             raise ValueError("a series has one moment for each energy, ascending")
+        if any(b < a for a, b in pairwise(self.joules)):
+            raise ValueError("energy never falls")
         return self
 
 
@@ -39,7 +46,7 @@ class SensorEnergy(BaseModel):
         largest_gap_s: longest time between two readings.
         sparse_s: time between readings that were more than a second apart.
         idle_joules, idle_seconds: between readings with no request in flight.
-        series: how the energy grew; thinned out.
+        series: how the energy grew.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -65,10 +72,34 @@ class SensorEnergy(BaseModel):
         return self.joules / self.seconds
 
 
+class IdleReading(BaseModel):
+    """Mean power of a device over ``seconds`` before the engine was started on it; ``kind`` is the sensor."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    kind: str
+    device_id: str
+    watts: FiniteFloat
+
+
+class EventLoopLag(BaseModel):
+    """How late the adapter's event loop ran: the largest lag, and the 99th percentile of each sample's."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    max_s: FiniteFloat
+    p99_s: FiniteFloat
+    samples: int
+
+
 class InstanceTelemetry(BaseModel):
     """What eval-svc recorded about one serving instance.
 
-    ``unavailable`` says why there is no sensor; ``cpu_seconds`` are those of the engine's processes.
+    Attributes:
+        unavailable: why there is no sensor, or what else there is to say about those there are.
+        cpu_seconds: of the engine's processes.
+        accelerators: devices that the instance occupied, 0 for a processor; ``None``: was not recorded.
+        idle_baselines: of its devices, before the engine was started.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -77,19 +108,30 @@ class InstanceTelemetry(BaseModel):
     power: list[SensorEnergy] | None = None
     unavailable: list[str] = []
     cpu_seconds: float | None = None
+    accelerators: int | None = None
+    idle_baselines: list[IdleReading] = []
+    event_loop_lag: EventLoopLag | None = None
 
-    def counted(self) -> list[SensorEnergy]:
-        """The sensors that make up the instance's power.
+    def by_device(self) -> dict[str, list[SensorEnergy]]:
+        """The sensors of each device that makes up the instance's power; usually one device has several.
 
-        One per device, an energy counter before an integration, so that nothing counts twice; accelerator
-        cards where there are any, so that hosts with and without a CPU sensor can be compared.
+        Accelerator cards where there are any, so that hosts with and without a CPU sensor can be compared; an
+        instance that occupies cards has no power but theirs.
         """
         usable = [sensor for sensor in self.power or () if sensor.seconds > 0]
         cards = [sensor for sensor in usable if sensor.scope == "card"]
-        by_device: dict[str, SensorEnergy] = {}
-        for sensor in sorted(cards or usable, key=lambda sensor: sensor.method != "counter"):
-            by_device.setdefault(sensor.device_id, sensor)
-        return list(by_device.values())
+        found: dict[str, list[SensorEnergy]] = {}
+        for sensor in cards if cards or self.accelerators else usable:
+            found.setdefault(sensor.device_id, []).append(sensor)
+        return found
+
+    def counted(self) -> list[SensorEnergy]:
+        """One sensor of each device that makes up the instance's power, an energy counter before readings.
+
+        Which of them a run's power was taken from depends on what each covers: see ``runtime.power``.
+        """
+        devices = self.by_device().values()
+        return [min(sensors, key=lambda sensor: sensor.method != "counter") for sensors in devices]
 
 
 def read_telemetry(records: Sequence[Mapping[str, JsonValue]]) -> dict[str, InstanceTelemetry]:
