@@ -8,12 +8,22 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SecretStr,
+    model_validator,
+)
 
 from assay_contracts.eval_events import RunEvent
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 BackendName = Literal["gpu", "rngd", "cpu"]
+ENDPOINT = "endpoint"
+"""Format of an artifact that somebody else serves."""
 
 
 class RunState(StrEnum):
@@ -55,6 +65,29 @@ class ArtifactSpec(Strict):
     description: str = Field(default="", max_length=10_000)
 
 
+EndpointKey = Annotated[
+    SecretStr,
+    Field(min_length=1, max_length=8192),
+    AfterValidator(lambda key: _sendable(key)),
+]
+"""Sent as a bearer token; shows in no representation."""
+
+
+class ArtifactRegistration(ArtifactSpec):
+    """What is registered, with the secret that an endpoint asks for."""
+
+    endpoint_key: EndpointKey | None = Field(
+        default=None,
+        description="write-only: of an artifact of format `endpoint` whose server wants a bearer token",
+    )
+
+
+class EndpointKeyBody(Strict):
+    """The new key of an endpoint."""
+
+    endpoint_key: EndpointKey
+
+
 class ServingResources(Strict):
     """What the temporary serving instance asks for; the adapter's defaults where not set."""
 
@@ -92,6 +125,20 @@ class EarlyStopOptions(Strict):
     order_seed: int = Field(
         default=1, ge=0, lt=2**63, description="of the random order in which the rows are evaluated"
     )
+
+
+class GoodputBounds(Strict):
+    """Within which times an answer counts for goodput: all that are set, at least one."""
+
+    ttft_s: float | None = Field(default=None, gt=0, description="to the first token")
+    itl_s: float | None = Field(default=None, gt=0, description="between tokens, mean over the answer")
+    latency_s: float | None = Field(default=None, gt=0, description="from the request to the last token")
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> "GoodputBounds":
+        if self.ttft_s is None and self.itl_s is None and self.latency_s is None:
+            raise ValueError("give at least one of ttft_s, itl_s and latency_s")
+        return self
 
 
 class RunOptions(Strict):
@@ -155,6 +202,11 @@ class RunOptions(Strict):
         exclude_if=lambda value: value is None,  # plans without it stay what they were, hash included
         description="end the run as soon as it is shown not to be worse than another by the margin, or that "
         "this can hardly be shown any more; the rows are then evaluated in a random order",
+    )
+    goodput: GoodputBounds | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,  # as above
+        description="bounds for the metrics `goodput` (answers within them, per second) and `goodputShare`",
     )
 
 
@@ -249,6 +301,13 @@ class RunProgress:
         whole = self.document()
         fields = {f"progress.{name}": whole[name] for name in ("samples_done", "samples_failed")}
         return fields | {f"progress.members.{position}": whole["members"][position] for position in touched}
+
+
+def _sendable(key: SecretStr) -> SecretStr:
+    text = key.get_secret_value()
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("a key is sent in a header: printable ASCII characters without blanks")
+    return key
 
 
 def now() -> str:

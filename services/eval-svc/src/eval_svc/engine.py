@@ -16,8 +16,9 @@ from assay_harness.process import HarnessProcess
 from assay_harness.results import Document, ModelRequest
 from eval_svc.domain import RunOptions
 from eval_svc.errors import RunFailure
+from eval_svc.exchanges import Answer, RequestFailed
 from eval_svc.reuse import ResponseMemory
-from eval_svc.serving import Answer, RequestFailed, ServingSession
+from eval_svc.serving import ServingSession
 
 logger = logging.getLogger(__name__)
 

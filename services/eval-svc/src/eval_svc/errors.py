@@ -7,6 +7,10 @@ class UnknownArtifact(NotFound):
     """No artifact has this id."""
 
 
+class UnknownInstanceLog(NotFound):
+    """The run keeps no log of this serving instance."""
+
+
 class UnknownRun(NotFound):
     """No run has this id."""
 

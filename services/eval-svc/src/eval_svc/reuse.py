@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from assay_harness.results import ModelRequest, RequestKind
 from assay_serving.types import Instance
-from eval_svc.serving import Answer
+from eval_svc.exchanges import Answer
 
 _MOST_KEPT = 100_000
 

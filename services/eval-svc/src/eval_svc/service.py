@@ -1,4 +1,4 @@
-"""Artifacts and runs: what the routes and the event handlers ask for."""
+"""Runs: what the routes and the event handlers ask for."""
 
 import base64
 import binascii
@@ -11,7 +11,6 @@ from assay_chassis.leases import is_free
 from assay_chassis.outbox import EventWriter
 from assay_chassis.store import Change, Document, DuplicateKey, Page
 from assay_contracts.eval_events import (
-    ArtifactRegistered,
     RunCancelled,
     RunFailed,
     RunQueued,
@@ -19,10 +18,10 @@ from assay_contracts.eval_events import (
 )
 from assay_contracts.metrics_events import RunScored, RunSettled, ScoringFailed
 from assay_contracts.work import RunRequested
+from eval_svc.artifacts import ArtifactRegistry
 from eval_svc.domain import (
     FINISHED,
     RESUMABLE,
-    ArtifactSpec,
     RunProgress,
     RunRequest,
     RunState,
@@ -35,9 +34,8 @@ from eval_svc.domain import (
 from eval_svc.errors import (
     IdempotencyKeyReused,
     InvalidCursor,
-    NameTaken,
-    UnknownArtifact,
     UnknownBlock,
+    UnknownInstanceLog,
     UnknownRun,
     WrongState,
 )
@@ -47,12 +45,19 @@ from eval_svc.store import EvalStore, SampleLog
 
 
 class EvaluationService:
-    """Everything about artifacts and runs except carrying runs out, which is the worker's part."""
+    """Everything about runs except carrying them out, which is the worker's part."""
 
     def __init__(
-        self, *, store: EvalStore, events: EventWriter, planner: Planner, fleet: ServingFleet
+        self,
+        *,
+        store: EvalStore,
+        events: EventWriter,
+        planner: Planner,
+        fleet: ServingFleet,
+        artifacts: ArtifactRegistry,
     ) -> None:
         self._store = store
+        self._artifacts = artifacts
         self._events = events
         self._planner = planner
         self._fleet = fleet
@@ -60,50 +65,6 @@ class EvaluationService:
     async def backends(self) -> list[dict[str, Any]]:
         """What every configured adapter says of itself; one that does not answer is listed as unhealthy."""
         return await self._fleet.describe_all()
-
-    async def register_artifact(self, spec: ArtifactSpec, *, client: str) -> Document:
-        """Register an artifact.
-
-        Raises:
-            NameTaken: the name is in use.
-            BackendNotConfigured, InvalidArtifact: no adapter can serve it as described.
-            Unavailable: the adapter does not answer.
-        """
-        await self._fleet.check_artifact(spec)
-        artifact_id = new_id("art")
-        document = {
-            "_id": artifact_id,
-            "sort_key": artifact_id,
-            **spec.model_dump(mode="json"),
-            "created_at": now(),
-            "created_by": client,
-        }
-        event = ArtifactRegistered(
-            artifact_id=artifact_id, name=spec.name, model=spec.model, backend=spec.backend
-        )
-        try:
-            return await self._store.artifacts.insert(document, events=self._events(event))
-        except DuplicateKey as error:
-            existing = await self._store.artifacts.find_one({"name": spec.name})
-            known = existing["_id"] if existing else "another artifact"
-            message = f"an artifact named {spec.name!r} exists ({known}); choose another name"
-            raise NameTaken(message, faults=[Fault(message, field="name")]) from error
-
-    async def artifact(self, artifact_id: str) -> Document:
-        """One artifact.
-
-        Raises:
-            UnknownArtifact: there is none of this id.
-        """
-        found = await self._store.artifacts.get(artifact_id)
-        if found is None:
-            raise UnknownArtifact(f"there is no artifact {artifact_id!r}")
-        return found
-
-    async def artifacts(self, *, name: str | None, cursor: str | None, limit: int) -> Page:
-        """Artifacts, newest first, or the one of that name."""
-        query = {"name": name} if name else {}
-        return await self._store.artifacts.page(query, cursor=cursor, limit=limit)
 
     async def preview(self, request: RunRequest) -> dict[str, Any]:
         """The effective plan of ``request`` with its ``power``; nothing is started.
@@ -114,7 +75,7 @@ class EvaluationService:
         return {**plan, "power": power_figures(plan["task"]["document_count"])}
 
     async def _plan(self, request: RunRequest) -> dict[str, Any]:
-        artifact = await self.artifact(request.artifact_id)
+        artifact = await self._artifacts.find(request.artifact_id)
         early_stop = request.options.early_stop
         baseline = await self._store.runs.get(early_stop.baseline_run_id) if early_stop else None
         return await self._planner.plan(request, artifact=artifact, baseline=baseline)
@@ -147,6 +108,7 @@ class EvaluationService:
             "progress": RunProgress(plan).document(),
             "power": power_figures(plan["task"]["document_count"]),
             "serving": [],
+            "ledger": None,
             "error": None,
             "quality": None,
             "runtime": None,
@@ -279,6 +241,29 @@ class EvaluationService:
                 block, offset = block + 1, 0
         more = await log.block(block) is not None
         return Page(items=items, next_cursor=_write_cursor(block, offset) if more else None)
+
+    async def logs(self, run_id: str, *, instance_id: str | None) -> str:
+        """What the engines of a run have logged: each instance's end, under a line with its id.
+
+        With ``instance_id`` that one's alone, without the line. An instance that still serves has none yet.
+
+        Raises:
+            UnknownRun: there is no such run.
+            UnknownInstanceLog: it keeps no log of that instance.
+        """
+        run = await self.run(run_id)
+        if instance_id is not None:
+            log = await self._store.instance_log(run_id, instance_id)
+            if log is None:
+                raise UnknownInstanceLog(f"run {run_id} keeps no log of an instance {instance_id!r}")
+            return log.text
+        parts = []
+        for record in run["serving"]:
+            log = await self._store.instance_log(run_id, record["instance_id"])
+            if log is not None:
+                cut = ", its end" if log.is_cut else ""
+                parts.append(f"==> instance {record['instance_id']}{cut} <==\n{log.text.rstrip()}\n")
+        return "\n".join(parts)
 
     async def block(self, run_id: str, block: int) -> Document:
         """One block of the sample log.

@@ -1,34 +1,31 @@
-"""Serving instances of runs, through the adapters. Hides that an instance may die and be replaced."""
+"""The serving side of a run, through the adapters. Hides that an instance may die and be replaced."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, suppress
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
 from assay_chassis.errors import Unavailable
+from assay_chassis.leases import LeaseLost
 from assay_harness.results import ModelRequest, RequestKind
-from assay_serving.errors import AdapterUnavailable, NoCapacity, ServingError
-from assay_serving.session import GenerateSession, ScoreSession
+from assay_serving.errors import AdapterUnavailable, Fenced, NoCapacity, ServingError
 from assay_serving.types import (
     Artifact,
-    ChatMessage,
     ErrorCode,
-    GenerateRequest,
     GenerateResult,
     Instance,
     ProvisionSpec,
-    RequestTimes,
     Resources,
-    SamplingParameters,
     ScoreRequest,
     ScoreResult,
 )
 from eval_svc.errors import RunFailure
-from eval_svc.fleet import SAMPLING, ServingFleet
-from eval_svc.usage import Usage
+from eval_svc.exchanges import Answer, RequestBuilder, RequestFailed
+from eval_svc.fleet import ServingFleet
+from eval_svc.leased_instance import ClosedInstance, LeasedInstance, close_abandoned
 
 logger = logging.getLogger(__name__)
 
@@ -40,59 +37,7 @@ INSTANCE_IS_GONE = frozenset(
         ErrorCode.ADAPTER_UNAVAILABLE,
     }
 )
-
-
-@dataclass(slots=True)
-class Answer:
-    """The answer to one request, with where and when it was produced.
-
-    ``reused_from`` names the document and request that it was given to first; a reused answer has no times of
-    its own, since nothing was asked.
-    """
-
-    kind: RequestKind
-    result: GenerateResult | ScoreResult
-    instance_id: str
-    retries: int = 0
-    reused_from: dict[str, int] | None = None
-
-    def record(self) -> dict[str, Any]:
-        """The part of a sample record that the answer fills."""
-        times = self.result.times
-        is_reused = self.reused_from is not None
-        record: dict[str, Any] = {
-            "instance_id": self.instance_id,
-            "retries": self.retries,
-            "reused_from": self.reused_from,
-            "times": None if is_reused else _times_record(times),
-            "schedule_delay_s": None if is_reused else (times.sent_mono_ns - times.received_mono_ns) / 1e9,
-        }
-        if isinstance(self.result, GenerateResult):
-            return record | {
-                "response": self.result.text,
-                "finish_reason": self.result.finish_reason.value,
-                "stop_match": self.result.stop_match,
-                "prompt_tokens": self.result.prompt_tokens,
-                "completion_tokens": self.result.completion_tokens,
-                "token_text_lengths": list(self.result.token_text_lengths),
-            }
-        return record | {
-            "log_probability": self.result.log_probability,
-            "is_greedy": self.result.is_greedy,
-            "prompt_tokens": self.result.context_tokens,
-            "completion_tokens": 0,
-            "continuation_tokens": self.result.continuation_tokens,
-        }
-
-
-class RequestFailed(Exception):
-    """One request got no answer. ``retryable``: the same request may succeed later."""
-
-    def __init__(self, *, code: str, message: str, retryable: bool) -> None:
-        super().__init__(f"{code}: {message}")
-        self.code = code
-        self.message = message
-        self.retryable = retryable
+_PATIENCE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +52,10 @@ class ServingTerms:
         ready_timeout_s: seconds that an instance may take to become ready, or the adapter to come back.
         attempts: instances that may be lost in a row without an answer in between.
         labels: names for people who look at the adapter.
+        owner: whom the instances serve: the run.
+        fencing_token: of the lease on the owner; the adapter ends what has an older one.
+        calibrates: whether the adapter measures its own errors before the first request and after the last.
+        endpoint_key: secret of an artifact that is an endpoint; shows nowhere.
     """
 
     idempotency_key: str
@@ -116,18 +65,14 @@ class ServingTerms:
     ready_timeout_s: float
     attempts: int
     labels: Mapping[str, str]
+    owner: str = ""
+    fencing_token: int = 0
+    calibrates: bool = False
+    endpoint_key: str = field(default="", repr=False)
 
-
-@dataclass(slots=True)
-class _Live:
-    """An instance in use."""
-
-    instance: Instance
-    generate: GenerateSession
-    score: ScoreSession
-    stack: AsyncExitStack
-    usage: Usage
-    broken: bool = False
+    def clean(self, text: str) -> str:
+        """``text`` without the secret, which a server may have repeated in an error or its log."""
+        return text.replace(self.endpoint_key, "[endpoint key]") if self.endpoint_key else text
 
 
 class ServingSession:
@@ -137,8 +82,9 @@ class ServingSession:
         fleet: the adapters.
         artifact: artifact part of the plan.
         terms: what the run asks for.
-        on_ready: called with a JSON-serialisable description of every instance that became ready.
-        on_closed: called with instance id and measured usage when an instance is given up.
+        on_ready: called with the record of every instance that became ready, JSON.
+        on_closed: called with what is left of an instance when it is given up; also of one that never
+            became ready.
     """
 
     def __init__(
@@ -148,25 +94,25 @@ class ServingSession:
         artifact: Mapping[str, Any],
         terms: ServingTerms,
         on_ready: Callable[[dict[str, Any]], Awaitable[None]],
-        on_closed: Callable[[str, dict[str, Any]], Awaitable[None]],
+        on_closed: Callable[[ClosedInstance], Awaitable[None]],
     ) -> None:
         self._server = fleet.server(artifact["backend"])
         self._artifact = artifact
         self._terms = terms
         self._on_ready = on_ready
         self._on_closed = on_closed
+        self._requests = RequestBuilder()
         self._lock = asyncio.Lock()
-        self._live: _Live | None = None
+        self._live: LeasedInstance | None = None
         self._provisioned = 0
         self._lost_in_a_row = 0
-        self._last_arguments: Mapping[str, Any] | None = None
-        self._last_sampling: SamplingParameters | None = None
 
     async def __aenter__(self) -> Self:
         """Provision and wait until the instance has answered a real request.
 
         Raises:
             RunFailure: it does not start.
+            LeaseLost: a newer lease on the run has the adapter.
         """
         await self._usable()
         return self
@@ -179,7 +125,13 @@ class ServingSession:
     ) -> None:
         """Release the instance. The adapter's lease does it where this cannot."""
         async with self._lock:
-            await self._give_up(reason="run failed" if exc_type else "run finished")
+            await self._give_up(
+                reason="run ended" if exc_type else "run finished", is_finished=exc_type is None
+            )
+
+    async def close_abandoned(self, record: Mapping[str, Any]) -> ClosedInstance:
+        """End an instance that an earlier worker has left; see ``leased_instance.close_abandoned``."""
+        return await close_abandoned(self._server, record, clean=self._terms.clean)
 
     async def ask(self, request: ModelRequest) -> Answer:
         """Send one request and wait for its answer.
@@ -187,22 +139,25 @@ class ServingSession:
         Raises:
             RequestFailed: there is none; the session can be used further.
             RunFailure: no instance can be had any more.
+            LeaseLost: a newer lease on the run has taken the instance.
         """
         live = await self._usable()
         live.usage.request_sent()
         try:
             result: GenerateResult | ScoreResult
             if request.kind is RequestKind.GENERATE:
-                result = await live.generate.generate(self._generate_request(request))
+                result = await live.generate.generate(self._requests.generation(request))
             else:
                 result = await live.score.score(
                     ScoreRequest(context=request.context, continuation=request.continuation)
                 )
         except ServingError as error:
             if error.code in INSTANCE_IS_GONE:
-                live.broken = True
+                live.is_broken = True
             raise RequestFailed(
-                code=error.code.value, message=error.message, retryable=error.retryable or live.broken
+                code=error.code.value,
+                message=self._terms.clean(error.message),
+                retryable=error.retryable or live.is_broken,
             ) from error
         finally:
             live.usage.request_done()
@@ -217,84 +172,73 @@ class ServingSession:
         """
         return (await self._usable()).instance
 
-    def _generate_request(self, request: ModelRequest) -> GenerateRequest:
-        # The arguments are those of the task, so nearly always the same as those of the request before.
-        if request.generation_kwargs != self._last_arguments:
-            self._last_sampling = _sampling(request.generation_kwargs)
-            self._last_arguments = request.generation_kwargs
-        assert self._last_sampling is not None
-        if request.messages is not None:
-            chat = tuple(ChatMessage(role=each["role"], content=each["content"]) for each in request.messages)
-            return GenerateRequest(chat=chat, sampling=self._last_sampling)
-        return GenerateRequest(text=request.context, sampling=self._last_sampling)
-
-    async def _usable(self) -> _Live:
+    async def _usable(self) -> LeasedInstance:
         live = self._live
-        if live is not None and not live.broken:
+        if live is not None and not live.is_broken:
             return live
         async with self._lock:
-            if self._live is not None and not self._live.broken:
+            if self._live is not None and not self._live.is_broken:
                 return self._live
             if self._live is not None:
-                logger.warning("serving instance %s is lost", self._live.instance.instance_id)
-                self._lost_in_a_row += 1
-                await self._give_up(reason="instance lost")
-            if self._lost_in_a_row >= self._terms.attempts:
-                raise RunFailure(
-                    "serving-lost",
-                    f"{self._lost_in_a_row} serving instances were lost in a row; see the adapter's log, "
-                    "then resume the run",
-                )
+                await self._replaceable(self._live)
             self._live = await self._provision()
             return self._live
 
-    async def _provision(self) -> _Live:
+    async def _replaceable(self, lost: LeasedInstance) -> None:
+        """Give up an instance that answers no more; raises where no other may take its place."""
+        logger.warning("serving instance %s is lost", lost.instance.instance_id)
+        self._lost_in_a_row += 1
+        await self._give_up(reason="instance lost", is_finished=False)
+        if lost.is_taken_over:
+            raise LeaseLost("a newer lease on the run has taken its serving instance")
+        if self._lost_in_a_row >= self._terms.attempts:
+            raise RunFailure(
+                "serving-lost",
+                f"{self._lost_in_a_row} serving instances were lost in a row; see the run's log, "
+                "then resume the run",
+            )
+
+    async def _provision(self) -> LeasedInstance:
+        """An instance that answers. The adapter may be restarting, or busy with other runs, for a while."""
         self._provisioned += 1
         spec = self._spec(f"{self._terms.idempotency_key}:{self._provisioned}")
-        instance = await self._start(spec)
-        stack = AsyncExitStack()
-        try:
-            live = _Live(
-                instance=instance,
-                generate=await stack.enter_async_context(self._server.generate_session(instance.instance_id)),
-                score=await stack.enter_async_context(self._server.score_session(instance.instance_id)),
-                stack=stack,
-                usage=Usage(),
-            )
-            stack.push_async_callback(_end, asyncio.create_task(self._keep_alive(instance)))
-            stack.push_async_callback(_end, asyncio.create_task(self._measure(live)))
-            await self._on_ready(_describe(instance))
-        except BaseException:
-            await stack.aclose()
-            await self._release(instance.instance_id, reason="run ended while the instance started")
-            raise
-        return live
-
-    async def _start(self, spec: ProvisionSpec) -> Instance:
-        deadline = asyncio.get_running_loop().time() + self._terms.ready_timeout_s
+        clock = asyncio.get_running_loop()
+        began = clock.time()
         while True:
             try:
-                instance = await self._server.provision(spec)
-                try:
-                    return await self._server.wait_ready(
-                        instance.instance_id, timeout=self._terms.ready_timeout_s
-                    )
-                except BaseException:
-                    await self._release(instance.instance_id, reason="did not become ready")
-                    raise
+                return await self._start(spec, waited=clock.time() - began)
+            except Fenced as error:
+                raise LeaseLost(f"a newer lease on the run has the adapter: {error.message}") from error
             except AdapterUnavailable as error:
-                # The adapter itself may be restarting; its supervisor brings it back.
-                if asyncio.get_running_loop().time() > deadline:
-                    raise RunFailure("adapter-unavailable", str(error)) from error
-                await asyncio.sleep(0.5)
+                # Its supervisor brings it back.
+                if clock.time() - began > self._terms.ready_timeout_s:
+                    raise RunFailure("adapter-unavailable", self._terms.clean(str(error))) from error
             except NoCapacity as error:
                 # Other runs have it; the run goes back into the line rather than holding a worker's slot.
-                if asyncio.get_running_loop().time() > deadline:
-                    raise Unavailable(f"the adapter has no room for another instance: {error}") from error
-                await asyncio.sleep(0.5)
+                if clock.time() - began > self._terms.ready_timeout_s:
+                    message = f"the adapter has no room for another instance: {error.message}"
+                    raise Unavailable(self._terms.clean(message)) from error
             except ServingError as error:
                 detail = f"\n{error.engine_detail}" if error.engine_detail else ""
-                raise RunFailure("serving-failed", f"{error.message}{detail}") from error
+                reason = self._terms.clean(f"{error.message}{detail}")
+                # From None: the cause's text may have the key, and tracebacks are logged.
+                raise RunFailure("serving-failed", reason) from None
+            await asyncio.sleep(_PATIENCE_S)
+
+    async def _start(self, spec: ProvisionSpec, *, waited: float) -> LeasedInstance:
+        """One try; raises what the adapter says. What a failed one leaves is kept, but for want of room."""
+        accepted = await self._server.provision(spec)
+        instance = LeasedInstance(self._server, accepted, spec=spec, waited=waited, clean=self._terms.clean)
+        try:
+            await instance.become_ready(calibrates=self._terms.calibrates)
+            await self._on_ready(instance.record())
+        except BaseException as error:
+            closed = await instance.close(reason="it did not start", calibrates=False)
+            if not isinstance(error, NoCapacity):
+                with suppress(LeaseLost):
+                    await self._on_closed(closed)
+            raise
+        return instance
 
     def _spec(self, idempotency_key: str) -> ProvisionSpec:
         resources = self._terms.resources
@@ -317,60 +261,14 @@ class ServingSession:
             lease=self._terms.lease_s,
             ready_timeout=self._terms.ready_timeout_s,
             labels=dict(self._terms.labels),
+            owner=self._terms.owner,
+            fencing_token=self._terms.fencing_token,
+            endpoint_key=self._terms.endpoint_key,
         )
 
-    async def _keep_alive(self, instance: Instance) -> None:
-        while True:
-            await asyncio.sleep(self._terms.lease_s / 3)
-            with suppress(ServingError):  # a dead instance shows in the requests themselves
-                await self._server.keep_alive(instance.instance_id, lease=self._terms.lease_s)
-
-    async def _measure(self, live: _Live) -> None:
-        with suppress(ServingError):
-            async for sample in self._server.telemetry(live.instance.instance_id, period=0.5):
-                live.usage.add(sample)
-
-    async def _give_up(self, *, reason: str) -> None:
+    async def _give_up(self, *, reason: str, is_finished: bool) -> None:
         if self._live is None:
             return
         live, self._live = self._live, None
-        await live.stack.aclose()
-        await self._release(live.instance.instance_id, reason=reason)
-        await self._on_closed(live.instance.instance_id, live.usage.summary())
-
-    async def _release(self, instance_id: str, *, reason: str) -> None:
-        with suppress(ServingError):
-            await self._server.release(instance_id, reason=reason)
-
-
-def _times_record(times: RequestTimes) -> dict[str, Any]:
-    return {
-        "received_ns": times.received_mono_ns,
-        "sent_ns": times.sent_mono_ns,
-        "first_token_ns": times.first_token_mono_ns,
-        "done_ns": times.done_mono_ns,
-        "token_offsets_us": list(times.token_offsets_us),
-        "exact_token_times": times.exact_token_times,
-        "stamp_source": times.stamp_source.value,
-        "merged_reads": times.merged_reads,
-    }
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
-def _describe(instance: Instance) -> dict[str, Any]:
-    kept = ("instance_id", "phase_times", "provenance")
-    described = asdict(instance)
-    return {**{name: described[name] for name in kept}, "telemetry": None}
-
-
-def _sampling(arguments: Mapping[str, Any]) -> SamplingParameters:
-    named = {
-        field: arguments[name] for name, (field, _) in SAMPLING.items() if arguments.get(name) is not None
-    }
-    if arguments.get("do_sample") is False:
-        named["temperature"] = 0.0  # greedy, whatever the model's own defaults are
-    return SamplingParameters(**named, max_tokens=arguments["max_gen_toks"], stop=tuple(arguments["until"]))
+        calibrates = self._terms.calibrates and is_finished
+        await self._on_closed(await live.close(reason=reason, calibrates=calibrates))

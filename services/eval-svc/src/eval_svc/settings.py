@@ -21,6 +21,8 @@ class Settings(ServiceSettings):
         sweep_interval_s: seconds between two looks for runs that nobody works on.
         serving_lease_s: seconds after which an adapter releases an instance that nobody keeps alive.
         serving_ready_timeout_s: seconds that a serving instance may take to become ready.
+        calibrate_serving: adapters measure their own timing errors before and after a run's requests, which
+            takes about a second each time.
         serving_attempts: serving instances that a run may lose, one after the other, without a single new
             sample in between, before it fails.
         block_samples: samples in a block of the sample log, at most.
@@ -37,6 +39,7 @@ class Settings(ServiceSettings):
     sweep_interval_s: float = Field(default=2.0, gt=0)
     serving_lease_s: float = Field(default=30.0, gt=0)
     serving_ready_timeout_s: float = Field(default=600.0, gt=0)
+    calibrate_serving: bool = True
     serving_attempts: int = Field(default=5, ge=1)
     block_samples: int = Field(default=64, ge=1, le=64)
     block_interval_s: float = Field(default=1.0, gt=0)

@@ -1,11 +1,13 @@
 """Artifacts, runs and the sample log in eval-svc's own database."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from assay_chassis.leases import LeaseLost
 from assay_chassis.store import Collection, Document, DuplicateKey, Index, OutboxEntry, Page, Store
+from assay_serving.types import InstanceLog
 from eval_svc.domain import NEEDS_WORKER, is_settled
 
 
@@ -16,6 +18,10 @@ class EvalStore:
     artifacts: Collection
     runs: Collection
     blocks: Collection
+    endpoint_keys: Collection
+    """Secrets of artifacts that are endpoints, by artifact; apart from all that is ever shown."""
+    instance_logs: Collection
+    """The end of what the engine of each serving instance of a run has logged."""
 
     @classmethod
     async def open(cls, store: Store) -> "EvalStore":
@@ -36,6 +42,8 @@ class EvalStore:
                 ),
             ),
             blocks=await store.collection("sample_blocks", (Index(("run_id", "sort_key")),)),
+            endpoint_keys=await store.collection("endpoint_keys"),
+            instance_logs=await store.collection("instance_logs", (Index(("run_id", "sort_key")),)),
         )
 
     async def waiting_runs(self, *, limit: int) -> list[Document]:
@@ -47,6 +55,26 @@ class EvalStore:
         for state in NEEDS_WORKER:
             found += await self.runs.find_many({"state": state.value}, order_by="sort_key", limit=limit)
         return sorted(found, key=lambda run: (not is_settled(run), str(run["sort_key"])))[:limit]
+
+    async def keep_instance_log(self, run_id: str, instance_id: str, *, log: InstanceLog, at: str) -> None:
+        """Keep the end of an instance's log with the run; the first one is kept where it comes twice."""
+        log_id = f"{run_id}:{at}:{instance_id}"
+        document = {
+            "_id": f"{run_id}:{instance_id}",
+            "sort_key": log_id,
+            "run_id": run_id,
+            "instance_id": instance_id,
+            "text": log.text,
+            "is_cut": log.is_cut,
+            "kept_at": at,
+        }
+        with suppress(DuplicateKey):
+            await self.instance_logs.insert(document)
+
+    async def instance_log(self, run_id: str, instance_id: str) -> InstanceLog | None:
+        """The kept end of an instance's log; ``None`` where there is none."""
+        found = await self.instance_logs.get(f"{run_id}:{instance_id}")
+        return None if found is None else InstanceLog(text=found["text"], is_cut=found["is_cut"])
 
 
 class LogSummary(NamedTuple):

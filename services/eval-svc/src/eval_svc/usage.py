@@ -1,14 +1,81 @@
-"""Power and CPU time of a serving instance, from the adapter's telemetry."""
+"""Power, energy and CPU time of a serving instance, from the adapter's telemetry."""
 
-from dataclasses import dataclass, field
+import asyncio
+from array import array
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from assay_serving.types import Reading, SensorKind, TelemetrySample
+from assay_serving.types import IdleBaseline, Reading, SensorKind, TelemetrySample
 
 NANOSECONDS = 1e9
 SPARSE_NS = 1_000_000_000
 """Readings further apart than this leave it open what happened in between."""
-_MOST_POINTS = 64
+MOST_POINTS = 6000
+"""Of a series: enough for an hour with a point every second and some more where power changes."""
+_ROOM = 0.9
+_TOLERANCE_JOULES = 0.1
+_LAG_QUANTILE = 0.99
+
+
+@dataclass(slots=True)
+class EnergySeries:
+    """How energy grew, as moments and joules: few points where power is steady, more where it changes.
+
+    A reading is left out where the line between its neighbours passes within ``tolerance`` joules of it and
+    these are at most ``spacing_ns`` apart; so points further apart than that are successive readings. When
+    there are more than ``MOST_POINTS``, the tolerance grows, and the spacing only where the run is too long
+    for it.
+    """
+
+    moments: list[int] = field(default_factory=list)
+    joules: list[float] = field(default_factory=list)
+    spacing_ns: int = SPARSE_NS
+    tolerance: float = _TOLERANCE_JOULES
+    _last: tuple[int, float] | None = None
+
+    def add(self, at_ns: int, joules: float) -> None:
+        """Take a reading, later than the one before."""
+        if self._last is not None and (not self.moments or self._is_needed(*self._last, at_ns, joules)):
+            self._keep(*self._last)
+        self._last = (at_ns, joules)
+
+    def document(self) -> dict[str, Any]:
+        """``mono_ns`` and ``joules`` of the points, first and last reading among them, and ``spacing_s``."""
+        last_moments, last_joules = ([self._last[0]], [self._last[1]]) if self._last else ([], [])
+        return {
+            "mono_ns": self.moments + last_moments,
+            "joules": self.joules + last_joules,
+            "spacing_s": self.spacing_ns / NANOSECONDS,
+        }
+
+    def _is_needed(self, at_ns: int, joules: float, next_ns: int, next_joules: float) -> bool:
+        """Whether the reading at ``at_ns`` has to stay, given the next one."""
+        kept_ns, kept_joules = self.moments[-1], self.joules[-1]
+        if next_ns - kept_ns > self.spacing_ns:
+            return True
+        share = (at_ns - kept_ns) / (next_ns - kept_ns)
+        return abs(kept_joules + share * (next_joules - kept_joules) - joules) > self.tolerance
+
+    def _keep(self, at_ns: int, joules: float) -> None:
+        self.moments.append(at_ns)
+        self.joules.append(joules)
+        while len(self.moments) > MOST_POINTS:
+            self._thin_out()
+
+    def _thin_out(self) -> None:
+        # The spacing alone makes up to two points per spacing where readings come at odd intervals.
+        if (self.moments[-1] - self.moments[0]) / self.spacing_ns > _ROOM / 2 * MOST_POINTS * 2:
+            self.spacing_ns *= 2
+        self.tolerance *= 2
+        points = list(zip(self.moments, self.joules, strict=True))
+        self.moments, self.joules = [points[0][0]], [points[0][1]]
+        for point, following in zip(points[1:-1], points[2:], strict=True):
+            if self._is_needed(*point, *following):
+                self.moments.append(point[0])
+                self.joules.append(point[1])
+        self.moments.append(points[-1][0])
+        self.joules.append(points[-1][1])
 
 
 @dataclass(slots=True)
@@ -23,26 +90,30 @@ class _Counter:
 class _Energy:
     """Energy that one sensor saw since its first reading, and how closely it was watched.
 
-    ``points`` are moments and joules, at most twice ``_MOST_POINTS``: where there are more readings, only
-    every ``stride``-th is kept.
+    ``requests``: how many had been sent at the last reading; ``None``: some were in flight then.
     """
 
     method: str
     first_ns: int
     last_ns: int
     last_value: float
+    requests: int | None
     joules: float = 0.0
     readings: int = 1
     largest_gap_ns: int = 0
     sparse_ns: int = 0
     idle_ns: int = 0
     idle_joules: float = 0.0
-    stride: int = 1
-    points: list[tuple[int, float]] = field(default_factory=list)
+    series: EnergySeries = field(default_factory=EnergySeries)
 
-    def add(self, *, at_ns: int, value: float, was_idle: bool) -> None:
+    def __post_init__(self) -> None:
+        self.series.add(self.first_ns, 0.0)
+
+    def add(self, *, at_ns: int, value: float, requests: int | None) -> None:
         """Take a reading: joules of a counter, watts otherwise (trapezoid rule)."""
         gap = at_ns - self.last_ns
+        if gap <= 0:
+            return  # delivered twice
         if self.method == "counter":
             joules = value - self.last_value
         else:
@@ -51,21 +122,15 @@ class _Energy:
         self.last_ns, self.last_value = at_ns, value
         self.largest_gap_ns = max(self.largest_gap_ns, gap)
         self.sparse_ns += gap if gap > SPARSE_NS else 0
-        if was_idle:
+        if requests is not None and requests == self.requests:
             self.idle_ns += gap
             self.idle_joules += joules
-        if self.readings % self.stride == 0:
-            self.points.append((at_ns, self.joules))
-            if len(self.points) >= 2 * _MOST_POINTS:
-                self.points = self.points[1::2]
-                self.stride *= 2
+        self.requests = requests
+        self.series.add(at_ns, self.joules)
         self.readings += 1
 
     def summary(self) -> dict[str, Any]:
         """See ``Usage.summary``."""
-        series = [(self.first_ns, 0.0), *self.points]
-        if series[-1][0] != self.last_ns:
-            series.append((self.last_ns, self.joules))
         seconds = (self.last_ns - self.first_ns) / NANOSECONDS
         return {
             "joules": self.joules,
@@ -79,26 +144,38 @@ class _Energy:
             "sparse_s": self.sparse_ns / NANOSECONDS,
             "idle_seconds": self.idle_ns / NANOSECONDS,
             "idle_joules": self.idle_joules,
-            "series": {"mono_ns": [at for at, _ in series], "joules": [joules for _, joules in series]},
+            "series": self.series.document(),
         }
 
 
 @dataclass(slots=True)
 class Usage:
-    """Collects telemetry of one instance while it is in use."""
+    """Collects telemetry of one instance while it is in use.
 
+    Which energy belongs to requests is decided later, from the series and the times of the requests, which
+    are of one clock; the idle energy here goes by when requests were sent and answered on this side.
+
+    Attributes:
+        accelerators: devices that the instance occupies; ``None``: not known.
+        idle_baselines: power of its devices before the engine was started.
+    """
+
+    accelerators: int | None = None
+    idle_baselines: Sequence[IdleBaseline] = ()
     first_ns: int = 0
     last_ns: int = 0
     unavailable: list[str] = field(default_factory=list)
     _in_flight: int = 0
-    _was_asked: bool = False
+    _requests: int = 0
+    _lags: "array[float]" = field(default_factory=lambda: array("d"))
     _cpu_times: dict[tuple[SensorKind, str, str], _Counter] = field(default_factory=dict)
     _energies: dict[tuple[SensorKind, str, str, str], _Energy] = field(default_factory=dict)
+    _was_read: asyncio.Event = field(default_factory=asyncio.Event)
 
     def request_sent(self) -> None:
         """A request goes to the instance: from here on it is not idle."""
         self._in_flight += 1
-        self._was_asked = True
+        self._requests += 1
 
     def request_done(self) -> None:
         """A request has its answer, or will have none."""
@@ -106,12 +183,28 @@ class Usage:
 
     def add(self, sample: TelemetrySample) -> None:
         """Take one sample. Counters that restart are the sensor reader's business, not ours."""
-        self.first_ns = self.first_ns or sample.mono_ns
-        self.last_ns = sample.mono_ns
+        self.first_ns = min(self.first_ns or sample.mono_ns, sample.mono_ns)
+        self.last_ns = max(self.last_ns, sample.mono_ns)
         self.unavailable = list(sample.unavailable)
+        self._lags.append(sample.event_loop_lag)
         for reading in sample.readings:
             self._take(reading, at_ns=sample.mono_ns)
-        self._was_asked = self._in_flight > 0
+        self._was_read.set()
+
+    async def caught_up(self, *, timeout: float) -> None:
+        """Wait until every power sensor was read once more, so that the last requests are covered as well.
+
+        Returns after ``timeout`` seconds at the latest, and at once where there is no power sensor.
+        """
+        due = {key: energy.readings for key, energy in self._energies.items()}
+        try:
+            async with asyncio.timeout(timeout):
+                # Twice: the first reading may have been on its way before the last request was done.
+                while any(self._energies[key].readings < readings + 2 for key, readings in due.items()):
+                    self._was_read.clear()
+                    await self._was_read.wait()
+        except TimeoutError:
+            return  # the record shows what is missing
 
     def _take(self, reading: Reading, *, at_ns: int) -> None:
         key = (reading.kind, reading.device_id, reading.scope)
@@ -125,22 +218,27 @@ class Usage:
 
     def _take_energy(self, key: tuple[SensorKind, str, str, str], *, at_ns: int, value: float) -> None:
         energy = self._energies.get(key)
+        requests = None if self._in_flight else self._requests
         if energy is None:
-            self._energies[key] = _Energy(method=key[-1], first_ns=at_ns, last_ns=at_ns, last_value=value)
+            self._energies[key] = _Energy(
+                method=key[-1], first_ns=at_ns, last_ns=at_ns, last_value=value, requests=requests
+            )
         else:
-            energy.add(at_ns=at_ns, value=value, was_idle=not self._was_asked)
+            energy.add(at_ns=at_ns, value=value, requests=requests)
 
     def summary(self) -> dict[str, Any]:
         """What was measured, JSON-serialisable.
 
         Returns:
             ``window_s``; ``cpu_seconds`` of the engine's process tree or ``None``; ``power``: ``None`` or one
-            entry per sensor; ``unavailable``: why there is no sensor. A sensor's entry has ``sensor``,
-            ``device_id``, ``scope``, ``method`` (``counter`` or ``integrated``), ``joules`` in ``seconds``
-            from the first of its ``readings`` to the last (``first_mono_ns``, ``last_mono_ns``),
-            ``mean_interval_s`` and ``largest_gap_s`` between readings, ``sparse_s``: time in gaps of more
-            than a second, ``idle_joules`` in ``idle_seconds``: between readings with no request in flight,
-            and ``series``: joules since the first reading, by moment, thinned out.
+            entry per sensor; ``unavailable``: why there is no sensor; ``accelerators`` and ``idle_baselines``
+            as given; ``event_loop_lag`` of the adapter: ``max_s`` and ``p99_s`` (of the largest in each
+            sample) over ``samples``, or ``None``. A sensor's entry has ``sensor``, ``device_id``, ``scope``,
+            ``method`` (``counter`` or ``integrated``), ``joules`` in ``seconds`` from the first of its
+            ``readings`` to the last (``first_mono_ns``, ``last_mono_ns``), ``mean_interval_s`` and
+            ``largest_gap_s`` between readings, ``sparse_s``: time in gaps of more than a second,
+            ``idle_joules`` in ``idle_seconds``: between readings with no request in flight, and ``series``:
+            joules since the first reading, by moment, as ``EnergySeries`` keeps them.
         """
         cpu_times = [counter.last - counter.first for counter in self._cpu_times.values()]
         sensors = [
@@ -153,4 +251,14 @@ class Usage:
             "cpu_seconds": sum(cpu_times) if cpu_times else None,
             "power": sensors or None,
             "unavailable": self.unavailable,
+            "accelerators": self.accelerators,
+            "idle_baselines": [asdict(baseline) for baseline in self.idle_baselines],
+            "event_loop_lag": self._event_loop_lag(),
         }
+
+    def _event_loop_lag(self) -> dict[str, Any] | None:
+        if not self._lags:
+            return None
+        ordered = sorted(self._lags)
+        rank = -(-_LAG_QUANTILE * len(ordered) // 1)  # nearest rank
+        return {"max_s": ordered[-1], "p99_s": ordered[int(rank) - 1], "samples": len(ordered)}

@@ -19,7 +19,8 @@ from assay_chassis.telemetry import Telemetry
 from assay_chassis.web import create_web_app
 from assay_harness.index import load_task_index
 from assay_harness.process import warm_up
-from eval_svc.api import router
+from eval_svc.api import ROUTERS
+from eval_svc.artifacts import ArtifactRegistry
 from eval_svc.consumers import service_subscriptions, worker_subscriptions
 from eval_svc.fleet import ServingFleet
 from eval_svc.planning import Planner
@@ -57,13 +58,17 @@ async def open_parts(settings: Settings, infrastructure: Infrastructure) -> Asyn
         planner = Planner(
             datasets=datasets, methods=methods, fleet=fleet, cache=settings.snapshot_cache, index=index
         )
-        service = EvaluationService(store=store, events=infrastructure.events, planner=planner, fleet=fleet)
+        artifacts = ArtifactRegistry(store=store, events=infrastructure.events, fleet=fleet)
+        service = EvaluationService(
+            store=store, events=infrastructure.events, planner=planner, fleet=fleet, artifacts=artifacts
+        )
         yield WorkerParts(
             settings=settings,
             store=store,
             events=infrastructure.events,
             planner=planner,
             fleet=fleet,
+            artifacts=artifacts,
             service=service,
             telemetry=telemetry,
         )
@@ -83,6 +88,7 @@ def create_app(settings: Settings) -> FastAPI:
         ):
             app.state.infrastructure = infrastructure
             app.state.service = parts.service
+            app.state.artifacts = parts.artifacts
             app.state.telemetry = telemetry
             yield
         telemetry.close()
@@ -92,7 +98,7 @@ def create_app(settings: Settings) -> FastAPI:
         title="Assay evaluations",
         description=DESCRIPTION,
         version=version(SERVICE),
-        routers=[router],
+        routers=ROUTERS,
         internal_key=settings.internal_key.get_secret_value(),
         telemetry=telemetry,
         lifespan=lifespan,

@@ -23,10 +23,13 @@ from assay_contracts.eval_events import (
 )
 from assay_evidence.statistics.sequential import evaluation_order
 from assay_harness.errors import HarnessError, HarnessProcessDied
+from eval_svc.artifacts import ArtifactRegistry
 from eval_svc.domain import NEEDS_WORKER, RunOptions, RunProgress, RunState, is_settled, now, run_event
 from eval_svc.engine import Engine
 from eval_svc.errors import RunFailure
 from eval_svc.fleet import ServingFleet
+from eval_svc.leased_instance import ClosedInstance
+from eval_svc.ledger import run_ledger
 from eval_svc.planning import Planner
 from eval_svc.service import EvaluationService
 from eval_svc.serving import ServingSession, ServingTerms
@@ -51,6 +54,7 @@ class WorkerParts:
     events: EventWriter
     planner: Planner
     fleet: ServingFleet
+    artifacts: ArtifactRegistry
     service: EvaluationService
     telemetry: Telemetry
 
@@ -171,10 +175,12 @@ class RunExecution:
     async def _respond(self) -> None:
         summary = await self._log.summary()
         self._count(summary)
+        await self._close_abandoned()
         if self._progress.done < self._progress.total and not self._is_settled.is_set():
             await self._enter_provisioning()
+            serving = await self._serving()
             opening = self._parts.planner.open_harness(self._run["plan"]["harness"])
-            async with _at_once(opening, self._serving()) as (harness, serving):
+            async with _at_once(opening, serving) as (harness, _):
                 engine = Engine(
                     harness=harness,
                     serving=serving,
@@ -216,7 +222,15 @@ class RunExecution:
         await self._is_settled.wait()
         logger.info("run %s is settled: %s", self._run_id, self._settlement)
 
-    def _serving(self) -> ServingSession:
+    async def _close_abandoned(self) -> None:
+        """Write down what can still be had of instances whose worker died."""
+        abandoned = [each for each in self._run["serving"] if each.get("ended", "not recorded") is None]
+        if abandoned:
+            serving = await self._serving()
+            for record in abandoned:
+                await self._record_instance(await serving.close_abandoned(record))
+
+    async def _serving(self) -> ServingSession:
         settings = self._parts.settings
         plan = self._run["plan"]
         return ServingSession(
@@ -230,6 +244,10 @@ class RunExecution:
                 ready_timeout_s=settings.serving_ready_timeout_s,
                 attempts=settings.serving_attempts,
                 labels={"run": self._run_id},
+                owner=self._run_id,
+                fencing_token=self._lease.token,
+                calibrates=settings.calibrate_serving,
+                endpoint_key=await self._parts.artifacts.endpoint_key(plan["artifact"]),
             ),
             on_ready=self._enter_running,
             on_closed=self._record_instance,
@@ -271,13 +289,17 @@ class RunExecution:
             guard=STILL_OURS,
         )
 
-    async def _record_instance(self, instance_id: str, usage: dict[str, Any]) -> None:
-        """Keep what the instance's telemetry measured, beside its provenance."""
+    async def _record_instance(self, closed: ClosedInstance) -> None:
+        """Keep what an instance leaves behind, and add up what the run's instances have cost."""
+        record = closed.record
+        if closed.log is not None and closed.log.text:
+            await self._parts.store.keep_instance_log(
+                self._run_id, record["instance_id"], log=closed.log, at=now()
+            )
         run = await self._parts.service.run(self._run_id)
-        for position, instance in enumerate(run["serving"]):
-            if instance["instance_id"] == instance_id:
-                change = Change(set={f"serving.{position}.telemetry": usage}, bump=False)
-                await self._lease.write(change)
+        others = [each for each in run["serving"] if each["instance_id"] != record["instance_id"]]
+        serving = [*others, record]
+        await self._lease.write(Change(set={"serving": serving, "ledger": run_ledger(serving)}, bump=False))
 
     async def _enter_scoring(self, stopped_early: dict[str, Any] | None) -> None:
         named = {f"early_stop_{name}": value for name, value in (stopped_early or {}).items()}

@@ -1,0 +1,18 @@
+"""What the routes have in common: the service, and parameters of lists."""
+
+from typing import Annotated
+
+from fastapi import Depends, Query, Request
+
+from eval_svc.service import EvaluationService
+
+
+def service_of(request: Request) -> EvaluationService:
+    """The service that ``wiring`` put on the application."""
+    service: EvaluationService = request.app.state.service
+    return service
+
+
+Service = Annotated[EvaluationService, Depends(service_of)]
+Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before")]
+Limit = Annotated[int, Query(ge=1, le=200)]
