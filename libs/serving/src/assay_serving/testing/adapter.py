@@ -21,7 +21,7 @@ from assay_serving.errors import (
     InvalidRequest,
     StartFailed,
 )
-from assay_serving.launchers.endpoint import resolve_endpoint
+from assay_serving.launchers.endpoint import connect_endpoint, resolve_endpoint
 from assay_serving.launchers.process import EngineProcess, ProcessCommand
 from assay_serving.launchers.server import Progress
 from assay_serving.testing import answers
@@ -91,7 +91,7 @@ class ScriptedBackend(ServingBackend):
             engine_version=VERSION,
             devices=(_DEVICE,),
             capabilities=self._capabilities,
-            artifact_formats=("scripted", "gguf"),
+            artifact_formats=("scripted", "gguf", "endpoint"),
             serving_parameters=tuple(ServingParameter(name=n, description=d) for n, d in _PARAMETERS.items()),
         )
 
@@ -123,6 +123,13 @@ class ScriptedBackend(ServingBackend):
             max_concurrency=spec.max_concurrency,
             max_context_tokens=spec.max_context_tokens or self._capabilities.max_context_tokens,
         )
+        if spec.artifact.format == "endpoint":
+            server = await connect_endpoint(
+                spec.artifact.uri, key=spec.endpoint_key, allowed_hosts=_LOOPBACK, health_path="/health"
+            )
+            return ScriptedEngine(
+                server.address, None, prepared=prepared, capabilities=capabilities, headers=server.headers
+            )
         if spec.artifact.uri != SCRIPTED_URI:
             endpoint = await resolve_endpoint(spec.artifact.uri, allowed_hosts=_LOOPBACK)
             address = UpstreamAddress(host=endpoint.ip_address, port=endpoint.port)
@@ -198,7 +205,9 @@ class ScriptedEngine(Engine):
         *,
         prepared: PreparedArtifact,
         capabilities: Capabilities,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
+        self._headers = headers or {}
         self._upstream = Upstream(address, keep_alive=True)
         self._process = process
         self._prepared = prepared
@@ -224,6 +233,11 @@ class ScriptedEngine(Engine):
         )
 
     @property
+    def launcher(self) -> str:
+        """See Engine."""
+        return "process" if self._process else "endpoint"
+
+    @property
     def process_id(self) -> int:
         """See Engine."""
         return self._process.pid if self._process else 0
@@ -231,7 +245,7 @@ class ScriptedEngine(Engine):
     async def warm_up(self) -> None:
         """See Engine. A completion would count as a request of the script, so the models are listed."""
         try:
-            reply = await self._upstream.exchange("GET", "/v1/models")
+            reply = await self._upstream.exchange("GET", "/v1/models", headers=self._headers)
         except UpstreamError as error:
             raise StartFailed(f"the endpoint does not answer: {error}") from error
         if reply.status != 200:
@@ -306,7 +320,7 @@ class ScriptedEngine(Engine):
             "POST",
             "/v1/completions",
             body=orjson.dumps(body),
-            headers={"Content-Type": "application/json"},
+            headers={"Content-Type": "application/json", **self._headers},
             on_event=stream.add if stream else None,
         )
         if reply.status != 200:

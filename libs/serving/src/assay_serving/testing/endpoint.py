@@ -27,7 +27,7 @@ from assay_serving.testing.script import FailureKind, Script, pieces_of
 MODEL = "scripted"
 _HEAD_END = b"\r\n\r\n"
 _STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-_REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 503: "Service Unavailable"}
+_REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 503: "Service Unavailable"}
 
 
 @dataclass(slots=True)
@@ -50,12 +50,15 @@ class EndpointStatistics:
 
 @asynccontextmanager
 async def serve_endpoint(
-    script: Script, *, host: str = "127.0.0.1", port: int = 0
+    script: Script, *, host: str = "127.0.0.1", port: int = 0, key: str = ""
 ) -> AsyncIterator[tuple[str, EndpointStatistics]]:
-    """Serve until the block is left; yields the base URL and the statistics as they grow."""
+    """Serve until the block is left; yields the base URL and the statistics as they grow.
+
+    With a `key` every request needs it as a bearer token; a refusal repeats what was sent, as some do.
+    """
     statistics = EndpointStatistics()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Connection(script, statistics), host, port, backlog=1024)
+    server = await loop.create_server(lambda: _Connection(script, statistics, key), host, port, backlog=1024)
     async with server:
         yield f"http://{host}:{server.sockets[0].getsockname()[1]}", statistics
 
@@ -111,8 +114,9 @@ class _Completion:
 class _Connection(asyncio.Protocol):
     """One client's connection: one request after the other."""
 
-    def __init__(self, script: Script, statistics: EndpointStatistics) -> None:
+    def __init__(self, script: Script, statistics: EndpointStatistics, key: str) -> None:
         self._script = script
+        self._key = key
         self._statistics = statistics
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -141,16 +145,21 @@ class _Connection(asyncio.Protocol):
         end = self._received.find(_HEAD_END)
         if end < 0:
             return
-        first, *lines = self._received[:end].decode("latin-1").lower().split("\r\n")
-        headers = dict(line.split(": ", 1) for line in lines if ": " in line)
+        first, *lines = self._received[:end].decode("latin-1").split("\r\n")
+        fields = (line.split(": ", 1) for line in lines if ": " in line)
+        headers = {name.lower(): value for name, value in fields}
         body_end = end + len(_HEAD_END) + int(headers.get("content-length", 0))
         if len(self._received) < body_end:
             return
         body, self._received = self._received[end + len(_HEAD_END) : body_end], self._received[body_end:]
         self._closes = headers.get("connection") == "close"
         try:
-            method, path, _ = first.split(" ", 2)
-            self._answer(method, path, body)
+            method, path, _ = first.lower().split(" ", 2)
+            sent = headers.get("authorization", "")
+            if self._key and sent != f"Bearer {self._key}":
+                self._refuse(401, f"wrong key: {sent!r}")
+            else:
+                self._answer(method, path, body)
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             self._refuse(400, f"not a completion request: {error!r}")
 
