@@ -18,7 +18,8 @@ from eval_svc.usage import Usage
 logger = logging.getLogger(__name__)
 
 MOST_LOG_BYTES = 256 * 1024
-_TELEMETRY_PERIOD_S = 0.5
+_TELEMETRY_PERIOD_S = 0.2
+_LAST_READING_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,9 @@ class LeasedInstance:
         """
         name = self._instance.instance_id
         self._instance = await self._server.wait_ready(name, timeout=self._spec.ready_timeout)
+        self.usage = Usage(
+            accelerators=self._instance.accelerators, idle_baselines=self._instance.idle_baselines
+        )
         if calibrates:
             await self._calibrate("before")
         else:
@@ -99,10 +103,16 @@ class LeasedInstance:
             "ended": None,
         }
 
-    async def close(self, *, reason: str, calibrates: bool) -> ClosedInstance:
-        """Stop using it, calibrate it once more if that is wanted, release it and gather what it leaves."""
+    async def close(self, *, reason: str, is_finished: bool) -> ClosedInstance:
+        """Stop using it, release it and gather what it leaves.
+
+        After its last request (``is_finished``) the sensors are read once more, and it is calibrated again if
+        it was before.
+        """
+        if is_finished and not self.is_broken:
+            await self.usage.caught_up(timeout=_LAST_READING_S)
         await self._using.aclose()
-        if calibrates and not self.is_broken and self._calibration["before"] is not None:
+        if is_finished and not self.is_broken and self._calibration["before"] is not None:
             await self._calibrate("after")
         await _end(self._keeping)
         last, missing = await _end_at(self._server, self._instance.instance_id, reason=reason)
@@ -110,7 +120,7 @@ class LeasedInstance:
         was_ready = self._instance.ready_unix_ns > 0
         if last is not None:
             self._instance = last
-        telemetry = self.usage.summary() if was_ready else None
+        telemetry = _plain(self.usage.summary()) if was_ready else None
         ledger = instance_ledger(
             self._instance.instance_id,
             phases=self._instance.phase_times,

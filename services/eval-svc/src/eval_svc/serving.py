@@ -233,7 +233,7 @@ class ServingSession:
             await instance.become_ready(calibrates=self._terms.calibrates)
             await self._on_ready(instance.record())
         except BaseException as error:
-            closed = await instance.close(reason="it did not start", calibrates=False)
+            closed = await instance.close(reason="it did not start", is_finished=False)
             if not isinstance(error, NoCapacity):
                 with suppress(LeaseLost):
                     await self._on_closed(closed)
@@ -270,5 +270,4 @@ class ServingSession:
         if self._live is None:
             return
         live, self._live = self._live, None
-        calibrates = self._terms.calibrates and is_finished
-        await self._on_closed(await live.close(reason=reason, calibrates=calibrates))
+        await self._on_closed(await live.close(reason=reason, is_finished=is_finished))

@@ -1,12 +1,14 @@
 """Power, energy and CPU time of a serving instance, from the adapter's telemetry."""
 
 import asyncio
+import math
 from array import array
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
-from assay_serving.types import IdleBaseline, Reading, SensorKind, TelemetrySample
+from assay_serving.types import IdleBaseline, Instance, Reading, SensorKind, TelemetrySample
 
 NANOSECONDS = 1e9
 SPARSE_NS = 1_000_000_000
@@ -36,9 +38,13 @@ class EnergySeries:
 
     def add(self, at_ns: int, joules: float) -> None:
         """Take a reading, later than the one before."""
-        if self._last is not None and (not self.moments or self._is_needed(*self._last, at_ns, joules)):
-            self._keep(*self._last)
-        self._last = (at_ns, joules)
+        last, self._last = self._last, (at_ns, joules)
+        if last is None:
+            return
+        if not self.moments or self._is_needed(
+            (self.moments[-1], self.joules[-1]), last, self._last, tolerance=self.tolerance
+        ):
+            self._keep(*last)
 
     def document(self) -> dict[str, Any]:
         """``mono_ns`` and ``joules`` of the points, first and last reading among them, and ``spacing_s``."""
@@ -49,33 +55,44 @@ class EnergySeries:
             "spacing_s": self.spacing_ns / NANOSECONDS,
         }
 
-    def _is_needed(self, at_ns: int, joules: float, next_ns: int, next_joules: float) -> bool:
-        """Whether the reading at ``at_ns`` has to stay, given the next one."""
-        kept_ns, kept_joules = self.moments[-1], self.joules[-1]
-        if next_ns - kept_ns > self.spacing_ns:
+    def _is_needed(
+        self,
+        before: tuple[int, float],
+        reading: tuple[int, float],
+        after: tuple[int, float],
+        *,
+        tolerance: float,
+    ) -> bool:
+        """Whether a reading has to stay between the last one that stays and the one after it."""
+        lasts = after[0] - before[0]
+        if lasts > self.spacing_ns:
             return True
-        share = (at_ns - kept_ns) / (next_ns - kept_ns)
-        return abs(kept_joules + share * (next_joules - kept_joules) - joules) > self.tolerance
+        share = (reading[0] - before[0]) / lasts
+        return abs(before[1] + share * (after[1] - before[1]) - reading[1]) > tolerance
 
     def _keep(self, at_ns: int, joules: float) -> None:
         self.moments.append(at_ns)
         self.joules.append(joules)
-        while len(self.moments) > MOST_POINTS:
+        if len(self.moments) > MOST_POINTS:
             self._thin_out()
 
     def _thin_out(self) -> None:
-        # The spacing alone makes up to two points per spacing where readings come at odd intervals.
-        if (self.moments[-1] - self.moments[0]) / self.spacing_ns > _ROOM / 2 * MOST_POINTS * 2:
-            self.spacing_ns *= 2
-        self.tolerance *= 2
         points = list(zip(self.moments, self.joules, strict=True))
-        self.moments, self.joules = [points[0][0]], [points[0][1]]
-        for point, following in zip(points[1:-1], points[2:], strict=True):
-            if self._is_needed(*point, *following):
-                self.moments.append(point[0])
-                self.joules.append(point[1])
-        self.moments.append(points[-1][0])
-        self.joules.append(points[-1][1])
+        most = int(_ROOM * MOST_POINTS)
+        if len(self._thinned(points, tolerance=math.inf)) > most:
+            self.spacing_ns *= 2
+        kept = points
+        while len(kept) > most:
+            self.tolerance *= 2
+            kept = self._thinned(points, tolerance=self.tolerance)
+        self.moments, self.joules = [at for at, _ in kept], [joules for _, joules in kept]
+
+    def _thinned(self, points: list[tuple[int, float]], *, tolerance: float) -> list[tuple[int, float]]:
+        kept = points[:1]
+        for point, following in pairwise(points[1:]):
+            if self._is_needed(kept[-1], point, following, tolerance=tolerance):
+                kept.append(point)
+        return [*kept, points[-1]]
 
 
 @dataclass(slots=True)
@@ -129,17 +146,25 @@ class _Energy:
         self.series.add(at_ns, self.joules)
         self.readings += 1
 
+    @property
+    def mean_interval_s(self) -> float:
+        """Between readings; infinite after the first."""
+        return self._seconds / (self.readings - 1) if self.readings > 1 else math.inf
+
+    @property
+    def _seconds(self) -> float:
+        return (self.last_ns - self.first_ns) / NANOSECONDS
+
     def summary(self) -> dict[str, Any]:
         """See ``Usage.summary``."""
-        seconds = (self.last_ns - self.first_ns) / NANOSECONDS
         return {
             "joules": self.joules,
-            "seconds": seconds,
+            "seconds": self._seconds,
             "readings": self.readings,
             "method": self.method,
             "first_mono_ns": self.first_ns,
             "last_mono_ns": self.last_ns,
-            "mean_interval_s": seconds / (self.readings - 1),
+            "mean_interval_s": self.mean_interval_s,
             "largest_gap_s": self.largest_gap_ns / NANOSECONDS,
             "sparse_s": self.sparse_ns / NANOSECONDS,
             "idle_seconds": self.idle_ns / NANOSECONDS,
@@ -158,6 +183,8 @@ class Usage:
     Attributes:
         accelerators: devices that the instance occupies; ``None``: not known.
         idle_baselines: power of its devices before the engine was started.
+        first_ns, last_ns: of all samples.
+        unavailable: what the last sample said.
     """
 
     accelerators: int | None = None
@@ -171,6 +198,11 @@ class Usage:
     _cpu_times: dict[tuple[SensorKind, str, str], _Counter] = field(default_factory=dict)
     _energies: dict[tuple[SensorKind, str, str, str], _Energy] = field(default_factory=dict)
     _was_read: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def describe(self, instance: Instance) -> None:
+        """What the adapter knows of the devices once the instance is ready."""
+        self.accelerators = instance.accelerators
+        self.idle_baselines = instance.idle_baselines
 
     def request_sent(self) -> None:
         """A request goes to the instance: from here on it is not idle."""
@@ -194,9 +226,13 @@ class Usage:
     async def caught_up(self, *, timeout: float) -> None:
         """Wait until every power sensor was read once more, so that the last requests are covered as well.
 
-        Returns after ``timeout`` seconds at the latest, and at once where there is no power sensor.
+        Returns after ``timeout`` seconds at the latest, and at once where no sensor is read that often.
         """
-        due = {key: energy.readings for key, energy in self._energies.items()}
+        due = {
+            key: energy.readings
+            for key, energy in self._energies.items()
+            if energy.mean_interval_s * 2 < timeout
+        }
         try:
             async with asyncio.timeout(timeout):
                 # Twice: the first reading may have been on its way before the last request was done.
@@ -260,5 +296,5 @@ class Usage:
         if not self._lags:
             return None
         ordered = sorted(self._lags)
-        rank = -(-_LAG_QUANTILE * len(ordered) // 1)  # nearest rank
-        return {"max_s": ordered[-1], "p99_s": ordered[int(rank) - 1], "samples": len(ordered)}
+        rank = math.ceil(_LAG_QUANTILE * len(ordered))
+        return {"max_s": ordered[-1], "p99_s": ordered[rank - 1], "samples": len(ordered)}
