@@ -1,13 +1,28 @@
 """What is kept of an instance's telemetry."""
 
+import asyncio
 import json
 import math
 from itertools import pairwise
+from random import Random
 
+import numpy
 import pytest
+from hypothesis import given
+from hypothesis.strategies import floats, lists
 
-from assay_serving.types import Reading, SensorKind, TelemetrySample
-from eval_svc.usage import Usage
+from assay_serving.types import (
+    Backend,
+    Capabilities,
+    IdleBaseline,
+    Instance,
+    InstanceState,
+    Provenance,
+    Reading,
+    SensorKind,
+    TelemetrySample,
+)
+from eval_svc.usage import MOST_POINTS, Usage
 
 SECOND = 1_000_000_000
 START = 5 * SECOND
@@ -79,25 +94,167 @@ def test_without_a_sensor_nothing_is_made_up() -> None:
     assert (summary["power"], summary["unavailable"], summary["cpu_seconds"]) == (None, ["rapl: none"], 0.0)
 
 
-def test_the_series_is_bounded_and_keeps_the_course_of_the_energy() -> None:
-    usage = Usage()
-    count = 20_000
-    for number in range(count):
-        usage.add(sample(number * 0.5, watts(100.0 + 50.0 * math.sin(number / 2000))))
-    sensor = only_sensor(usage)
-    series = sensor["series"]
+def course_of(usage: Usage) -> tuple[list[int], list[float], float]:
+    series = only_sensor(usage)["series"]
     assert isinstance(series, dict)
-    moments, joules = series["mono_ns"], series["joules"]
-    assert len(moments) == len(joules) <= 130
-    assert (moments[0], joules[0]) == (START, 0.0)
-    assert (moments[-1], joules[-1]) == (sensor["last_mono_ns"], sensor["joules"])
-    assert moments == sorted(moments)
-    spacing = {later - earlier for earlier, later in pairwise(moments[1:-1])}
-    assert len(spacing) == 1, "every so many-th reading"
-    for at, energy in zip(moments, joules, strict=True):
-        end = (at - START) / SECOND / 0.5
-        expected = 0.5 * (100 * end + 50 * 2000 * (1 - math.cos(end / 2000)))
-        assert energy == pytest.approx(expected, rel=1e-4, abs=0.1)
+    return series["mono_ns"], series["joules"], series["spacing_s"]
+
+
+def test_an_hour_has_a_point_every_second_and_the_exact_energy_at_each() -> None:
+    # Power swings by the half minute, and is read five times a second, a little unevenly.
+    usage = Usage()
+    random = Random(3)
+    at, joules, known = 0.0, 0.0, {}
+    while at < 3600:
+        known[START + round(at * SECOND)] = joules
+        usage.add(sample(at, counter(joules)))
+        step = 0.2 + random.uniform(-0.01, 0.01)
+        joules += step * (200 + 150 * math.sin(at / 5))
+        at += step
+    moments, energies, spacing = course_of(usage)
+    assert spacing == 1.0
+    assert len(moments) == len(energies) <= MOST_POINTS + 1
+    assert moments[0] == min(known)
+    assert moments[-1] == max(known)
+    assert max(later - earlier for earlier, later in pairwise(moments)) <= SECOND
+    assert energies == [known[moment] for moment in moments], "points are readings, not made up"
+    between = numpy.interp(list(known), moments, energies)
+    assert numpy.abs(between - numpy.array(list(known.values()))).max() < 40, "a second at 350 W at most"
+
+
+def test_a_longer_run_has_coarser_points_and_says_so() -> None:
+    usage = Usage()
+    for number in range(5 * 3600 * 3):
+        usage.add(sample(number * 0.2, watts(100.0 + 50.0 * (number // 3000 % 2))))
+    moments, _, spacing = course_of(usage)
+    assert len(moments) <= MOST_POINTS + 1
+    assert spacing > 1.0
+    assert max(later - earlier for earlier, later in pairwise(moments)) <= spacing * SECOND
+    assert only_sensor(usage)["largest_gap_s"] == pytest.approx(0.2)
+
+
+def test_steady_power_needs_few_points_and_a_change_has_more() -> None:
+    usage = Usage()
+    for number in range(500):
+        usage.add(sample(number * 0.2, watts(400.0 if 250 <= number < 255 else 60.0)))
+    moments, _, _ = course_of(usage)
+    change = [moment for moment in moments if START + 49.5 * SECOND < moment < START + 51.5 * SECOND]
+    assert len(moments) < 130
+    corners = [START + round(at * SECOND) for at in (49.8, 50.0, 50.8, 51.0)]
+    assert change == corners
+
+
+def test_points_further_apart_than_the_spacing_are_a_gap_in_the_readings() -> None:
+    usage = Usage()
+    for number in range(400):
+        if not 100 < number < 150:
+            usage.add(sample(number * 0.2, watts(60.0)))
+    moments, _, spacing = course_of(usage)
+    gaps = [(a, b) for a, b in pairwise(moments) if b - a > spacing * SECOND]
+    assert gaps == [(START + 20 * SECOND, START + 30 * SECOND)]
+
+
+@given(
+    steps=lists(floats(0.01, 30.0), min_size=1, max_size=60),
+    draws=lists(floats(0.0, 900.0), min_size=61, max_size=61),
+)
+def test_points_are_readings_from_the_first_to_the_last(steps: list[float], draws: list[float]) -> None:
+    usage = Usage()
+    at, joules, known = 0.0, 7.0, {}
+    for step, draw in zip([0.0, *steps], draws, strict=False):
+        at, joules = at + step, joules + step * draw
+        known[START + round(at * SECOND)] = joules - 7.0
+        usage.add(sample(at, counter(joules)))
+    moments, energies, spacing = course_of(usage)
+    assert (moments[0], moments[-1]) == (min(known), max(known))
+    assert energies == pytest.approx([known[moment] for moment in moments])
+    readings = sorted(known)
+    for before, after in pairwise(moments):
+        assert after - before <= spacing * SECOND or readings.index(after) == readings.index(before) + 1
+
+
+def test_sources_are_read_at_their_own_pace() -> None:
+    # One card every 0.2 s, another every second by an exporter: each has its own intervals and idle time.
+    usage = Usage()
+    for number in range(51):
+        at = number * 0.2
+        if number == 25:
+            usage.request_sent()
+        if number == 26:
+            usage.request_done()
+        usage.add(sample(at, watts(100.0)))
+        if number % 5 == 0:
+            usage.add(sample(at + 0.01, watts(50.0, device="1")))
+    by_device = {one["device_id"]: one for one in usage.summary()["power"]}
+    assert by_device["0"]["idle_seconds"] == pytest.approx(10.0 - 0.4)
+    assert by_device["1"]["idle_seconds"] == pytest.approx(8.0)
+    assert by_device["1"]["idle_joules"] == pytest.approx(400.0)
+
+
+def test_the_adapters_lag_is_kept_over_the_run() -> None:
+    usage = Usage()
+    assert usage.summary()["event_loop_lag"] is None
+    for number in range(200):
+        usage.add(TelemetrySample(mono_ns=START + number * SECOND, event_loop_lag=number / 1000))
+    assert usage.summary()["event_loop_lag"] == {"max_s": 0.199, "p99_s": 0.197, "samples": 200}
+
+
+def test_what_is_known_of_the_devices_is_in_the_record() -> None:
+    baseline = IdleBaseline(
+        kind=SensorKind.NVML_ENERGY, device_id="0", scope="card", watts=61.5, seconds=3.0, readings=16
+    )
+    usage = Usage()
+    assert usage.summary()["accelerators"] is None
+    usage.describe(
+        Instance(
+            instance_id="i",
+            state=InstanceState.READY,
+            backend=Backend.GPU,
+            capabilities=Capabilities(),
+            provenance=Provenance(),
+            created_unix_ns=1,
+            accelerators=2,
+            idle_baselines=(baseline,),
+        )
+    )
+    summary = usage.summary()
+    json.dumps(summary)
+    assert summary["accelerators"] == 2
+    assert summary["idle_baselines"] == [
+        {
+            "kind": "nvml_energy",
+            "device_id": "0",
+            "scope": "card",
+            "watts": 61.5,
+            "seconds": 3.0,
+            "readings": 16,
+        }
+    ]
+
+
+async def test_after_the_last_request_every_sensor_is_read_once_more() -> None:
+    usage = Usage()
+    for at in (0.0, 0.2, 0.4):
+        usage.add(sample(at, counter(10 * at)))
+    waiting = asyncio.create_task(usage.caught_up(timeout=60))
+    await asyncio.sleep(0)
+    usage.add(sample(0.6, counter(6.0)))
+    await asyncio.sleep(0)
+    assert not waiting.done(), "this reading may have been on its way already"
+    usage.add(sample(0.8, counter(8.0)))
+    await waiting
+
+
+async def test_nobody_waits_for_sensors_that_are_not_there_or_too_slow() -> None:
+    await Usage().caught_up(timeout=60)
+    slow = Usage()
+    for at in (0.0, 30.0, 60.0):
+        slow.add(sample(at, counter(10 * at)))
+    await slow.caught_up(timeout=60)
+    vanished = Usage()
+    for at in (0.0, 0.001, 0.002):
+        vanished.add(sample(at, counter(10 * at)))
+    await vanished.caught_up(timeout=0.01)
 
 
 def test_energy_without_requests_is_the_idle_baseline() -> None:

@@ -24,8 +24,8 @@ _logger = logging.getLogger(__name__)
 
 DEFAULT_PERIOD = 0.2
 _SHORTEST_PERIOD = 0.02
-# Looking for the processes of a tree costs milliseconds, during which no other thread runs.
-_CPU_PERIOD = 1.0
+# Looking for the processes of a tree costs milliseconds, in which hardly another thread runs.
+_CPU_SHARE = 0.01
 _MOST_WAITING = 4096
 _END_SECONDS = 0.5
 _NANOSECONDS = 1e9
@@ -44,10 +44,11 @@ class _Pass:
 
 
 class _CpuSource(PowerSource):
-    """CPU time of a process tree, read as sensors are."""
+    """CPU time of a process tree, read as sensors are, and no more often than costs 1 % of a processor."""
 
     def __init__(self, cpu: ProcessTreeCpu) -> None:
         self._cpu = cpu
+        self._cost = 0.0
 
     @property
     def sensors(self) -> tuple[SensorKind, ...]:
@@ -59,10 +60,13 @@ class _CpuSource(PowerSource):
 
     @property
     def period(self) -> float:
-        return _CPU_PERIOD
+        return self._cost / _CPU_SHARE
 
     def read(self) -> tuple[Reading, ...]:
-        return (self._cpu.read(),)
+        before = time.thread_time()
+        reading = self._cpu.read()
+        self._cost = time.thread_time() - before
+        return (reading,)
 
 
 class _Lane:
@@ -73,7 +77,7 @@ class _Lane:
     ) -> None:
         self._number = number
         self._source = source
-        self._period = max(period, source.period, _SHORTEST_PERIOD)
+        self._period = max(period, _SHORTEST_PERIOD)
         self._take = take
         self._stopped = threading.Event()
         self._has_read = threading.Event()
@@ -98,8 +102,8 @@ class _Lane:
             while not self._stopped.is_set():
                 self._take(self._read())
                 self._has_read.set()
-                late = time.monotonic() - started
-                due = started + (late // self._period + 1) * self._period
+                period = max(self._period, self._source.period)
+                due = started + ((time.monotonic() - started) // period + 1) * period
                 self._stopped.wait(max(0.0, due - time.monotonic()))
         except Exception as error:
             _logger.exception("a power source has failed")
@@ -175,7 +179,7 @@ async def sample(
     that is not told.
 
     Args:
-        cpu: read once a second, whatever the period is.
+        cpu: read less often where that would cost more than 1 % of a processor.
         period: seconds between reads; `DEFAULT_PERIOD` where it is None or 0. A source may be slower.
         lag: of the running loop, started.
         capacity: passes that may wait to be taken; then the oldest are dropped, which the following samples
