@@ -7,8 +7,7 @@
 Real: the whole platform as `assay up` starts it. The harness process builds the requests, eval-svc sends them
 through gRPC and the adapter, writes the sample log, and metrics-svc scores what has come meanwhile; what is
 compared are the times in the sample log. Only the model is scripted: a C program that speaks vLLM's protocol
-and sends tokens by a lognormal schedule. Everything shares this machine's processors. docs/timing.md says what
-the columns mean.
+and sends tokens by a lognormal schedule. Everything shares this machine's processors. See docs/timing.md.
 """
 
 import argparse
@@ -32,24 +31,24 @@ Row = dict[str, float]
 
 COLUMNS = {
     "chunks/s": ("rate", 0),
-    "TTFT error p50 ms": ("first p50", 3),
-    "p99": ("first p99", 3),
-    "max": ("first max", 2),
-    "ITL error p50 ms": ("gap p50", 4),
-    "p99 ": ("gap p99", 4),
-    "max ": ("gap max", 2),
-    "merged gaps %": ("merged %", 3),
+    "TTFT error p50, ms": ("first p50", 3),
+    "TTFT p99": ("first p99", 3),
+    "TTFT max": ("first max", 2),
+    "ITL error p50, ms": ("gap p50", 4),
+    "ITL p99": ("gap p99", 4),
+    "ITL max": ("gap max", 2),
+    "merged gaps, %": ("merged %", 3),
     "CPU ms/1,000 chunks": ("cpu", 1),
-    "kernel stamps %": ("kernel %", 0),
 }
 AROUND = {
     "requests": ("requests", 0),
     "not matched": ("unmatched", 0),
-    "TTFT error p50 ms, from the kernel": ("taken p50", 3),
-    "p99": ("taken p99", 3),
-    "server late p50 ms": ("late p50", 2),
-    "p99 ": ("late p99", 2),
-    "machine idle %": ("idle %", 0),
+    "kernel stamps, %": ("kernel %", 0),
+    "TTFT error p50 against the kernel's arrival, ms": ("taken p50", 3),
+    "p99 of that": ("taken p99", 3),
+    "server late p50, ms": ("late p50", 2),
+    "server late p99": ("late p99", 2),
+    "machine idle, %": ("idle %", 0),
 }
 
 
@@ -145,7 +144,7 @@ def print_tables(results: dict[Case, list[Row]]) -> None:
     count = max(len(rows) for rows in results.values())
     print(f"\n{machine()}, {count} run(s), median (least to most)")
     for columns in (COLUMNS, AROUND):
-        print(f"\n| streams | adapters | {' | '.join(name.strip() for name in columns)} |")
+        print(f"\n| streams | adapters | {' | '.join(columns)} |")
         print("|" + "---|" * (len(columns) + 2))
         for case, rows in results.items():
             cells = [spread([row[key] for row in rows], digits) for key, digits in columns.values()]

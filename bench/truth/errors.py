@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from truth.server import TrueRequest
 
 Milliseconds = npt.NDArray[np.float64]

@@ -43,7 +43,7 @@ class Platform:
     adapters: Sequence[Adapter]
 
     def start(self, *, backend: str, url: str, streams: int, requests: int) -> str:
-        """Start a run of `requests` requests, `streams` at a time, on the endpoint at `url`; returns its id."""
+        """Start a run of `requests` requests, `streams` at a time, on the server at `url`; returns its id."""
         name = f"{backend}-{url.rpartition(':')[2]}"
         if not list(self.client.artifacts.list(name=name)):
             self.client.artifacts.create(name, model="truth", backend=backend, uri=url)
