@@ -14,6 +14,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import parse_qs, quote, unquote
 
 import uvicorn
@@ -23,25 +24,29 @@ from fastapi.responses import JSONResponse, StreamingResponse
 LARGE_FILE_BYTES = 1 << 16
 CHUNK_BYTES = 1 << 14
 
-_RESOLVE = re.compile(r"/datasets/(?P<repo>[^/]+(?:/[^/]+)?)/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
+_RESOLVE = re.compile(
+    r"/(?P<kind>datasets/)?(?P<repo>[^/]+(?:/[^/]+)?)/resolve/(?P<revision>[^/]+)/(?P<path>.+)"
+)
 _API = re.compile(
-    r"/api/datasets/(?P<repo>[^/]+(?:/[^/]+)??)"
+    r"/api/(?P<kind>datasets/|models/)(?P<repo>[^/]+(?:/[^/]+)??)"
     r"(?:/(?P<verb>revision|tree|paths-info|refs|auth-check)(?:/(?P<revision>[^/]+)(?:/(?P<path>.*))?)?)?"
 )
 
 
 @dataclass
 class HubRepository:
-    """One data set repository with its history.
+    """One repository with its history.
 
     Attributes:
         repo_id: ``owner/name``.
+        kind: ``dataset`` or ``model``; the two are asked for by different paths.
         gated: whether files need a token in ``readers``; the listing is public, as on the public hub.
         private: whether everything needs a token in ``readers``.
         readers: tokens that may read it.
     """
 
     repo_id: str
+    kind: str = "dataset"
     gated: bool = False
     private: bool = False
     readers: set[str] = field(default_factory=set)
@@ -118,7 +123,7 @@ class Hub:
         self.faults = Faults()
         self.seen: list[SeenRequest] = []
 
-    def add(self, repo_id: str, files: Mapping[str, bytes | str], **settings: bool) -> HubRepository:
+    def add(self, repo_id: str, files: Mapping[str, bytes | str], **settings: Any) -> HubRepository:
         """Make a repository with one commit on ``main``."""
         repository = HubRepository(repo_id, **settings)
         repository.commit(files)
@@ -158,8 +163,10 @@ class Hub:
             return await self._api(request, token, match)
         return refusal(404, "", "Not Found")
 
-    def _find(self, repo_id: str, token: str | None) -> HubRepository | Response:
+    def _find(self, kind: str | None, repo_id: str, token: str | None) -> HubRepository | Response:
         repository = self.repositories.get(repo_id)
+        if repository is not None and repository.kind != ("dataset" if kind == "datasets/" else "model"):
+            repository = None
         if repository is None or (repository.private and token not in repository.readers):
             if token is None:
                 return refusal(401, "", "Invalid username or password.")
@@ -169,11 +176,10 @@ class Hub:
     async def _api(self, request: Request, token: str | None, match: re.Match[str]) -> Response:
         repo_id = unquote(match["repo"])
         if repo_id in self.moved:
-            target = str(request.url).replace(
-                f"/api/datasets/{repo_id}", f"/api/datasets/{self.moved[repo_id]}", 1
-            )
+            kind = match["kind"]
+            target = str(request.url).replace(f"/api/{kind}{repo_id}", f"/api/{kind}{self.moved[repo_id]}", 1)
             return Response(status_code=307, headers={"Location": target})
-        repository = self._find(repo_id, token)
+        repository = self._find(match["kind"], repo_id, token)
         if isinstance(repository, Response):
             return repository
         if match["verb"] == "auth-check":
@@ -206,15 +212,15 @@ class Hub:
     def _refuse_gated(self, repository: HubRepository, token: str | None) -> Response | None:
         if not repository.gated or token in repository.readers:
             return None
-        message = f"Access to dataset {repository.repo_id} is restricted."
+        message = f"Access to {repository.kind} {repository.repo_id} is restricted."
         return refusal(401 if token is None else 403, "GatedRepo", message)
 
     def _resolve(self, request: Request, token: str | None, match: re.Match[str]) -> Response:
         repo_id = unquote(match["repo"])
         if repo_id in self.moved:
-            target = str(request.url).replace(f"/datasets/{repo_id}/", f"/datasets/{self.moved[repo_id]}/", 1)
+            target = str(request.url).replace(f"/{repo_id}/", f"/{self.moved[repo_id]}/", 1)
             return Response(status_code=307, headers={"Location": target})
-        repository = self._find(repo_id, token)
+        repository = self._find(match["kind"], repo_id, token)
         if isinstance(repository, Response):
             return repository
         if refused := self._refuse_gated(repository, token):

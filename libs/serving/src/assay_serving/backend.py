@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from assay_serving.errors import EngineDied, EngineError, ServingError
@@ -28,16 +28,26 @@ _EXIT_GRACE_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedArtifact:
-    """A local file ready to load.
+    """An artifact that is ready to load.
 
-    `model_name` names the model for people; `source_sha256` is set where the file was made from another one.
+    Attributes:
+        path: the local file or directory; the empty path where the server fetches or already has it.
+        sha256: of the file, or the tree digest of the directory; empty where it cannot be known.
+        model_name: for people.
+        source_sha256: set where the file was made from another one.
+        quantization: what it was made into.
+        repository, revision: of the hub, and the commit that it was resolved to.
+        file_sha256: digests of further files, by their paths.
     """
 
-    path: Path
+    path: Path = Path()
     sha256: str
     model_name: str
     source_sha256: str = ""
     quantization: str = ""
+    repository: str = ""
+    revision: str = ""
+    file_sha256: Mapping[str, str] = field(default_factory=dict)
 
 
 class Engine(ABC):

@@ -173,3 +173,23 @@ class ModelServerSettings(AdapterSettings):
     def hub_cache_directory(self) -> Path:
         """Where downloaded repositories are kept."""
         return self.hub_cache or self.home / "cache" / "hub"
+
+
+# What the process that talks to the hub may see of the adapter's environment in addition.
+_NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE")
+
+
+def hub_environment(cache: Path, *, offline: bool) -> dict[str, str]:
+    """The environment of a process that uses the hub's library; the token is not in it."""
+    return {
+        **engine_environment(),
+        **{name: os.environ[name] for name in _NETWORK if name in os.environ},
+        "HF_HOME": str(cache.parent),
+        "HF_HUB_CACHE": str(cache),
+        "HF_HUB_OFFLINE": "1" if offline else "0",
+        "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_SHARED_BLOBS": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+    }

@@ -1,0 +1,1 @@
+"""An engine over model servers that speak OpenAI's completions with vLLM's extensions."""

@@ -1,0 +1,161 @@
+"""What is asked of /v1/completions, and what its stream of chunks adds up to."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from assay_serving.arrivals import Arrivals
+from assay_serving.errors import ContextTooLong, EngineError
+from assay_serving.openai.http import error_of_event
+from assay_serving.stops import cut_at_earliest_stop
+from assay_serving.types import FinishReason, GenerateResult, SamplingParameters
+from assay_serving.upstream import ServerEvent, UpstreamReply
+
+Prompt = str | list[int]
+
+
+def completion_body(prompt: Prompt, sampling: SamplingParameters, *, model: str) -> dict[str, Any]:
+    """A streamed request. Every field is sent, so that no default of server or model decides.
+
+    The server's answer keeps the stop string: it then holds back no text that might begin one, which would
+    delay the first token, and the cut is made here by one rule for all backends. Tokens that end a sequence
+    are not named: those of the model count.
+    """
+
+    def set_or(value: float | None, neutral: float) -> float:
+        return neutral if value is None else value
+
+    return {
+        "model": model,
+        "prompt": prompt,
+        "add_special_tokens": True,
+        "n": 1,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "return_token_ids": True,
+        "max_tokens": sampling.max_tokens,
+        "min_tokens": 0,
+        "temperature": set_or(sampling.temperature, 0.0),
+        "top_p": set_or(sampling.top_p, 1.0),
+        "top_k": set_or(sampling.top_k, -1),
+        "min_p": set_or(sampling.min_p, 0.0),
+        "seed": sampling.seed,
+        "repetition_penalty": set_or(sampling.repetition_penalty, 1.0),
+        "presence_penalty": set_or(sampling.presence_penalty, 0.0),
+        "frequency_penalty": set_or(sampling.frequency_penalty, 0.0),
+        "stop": list(sampling.stop),
+        "include_stop_str_in_output": True,
+        "skip_special_tokens": True,
+        "ignore_eos": sampling.ignore_eos,
+    }
+
+
+def scoring_body(tokens: list[int], *, model: str) -> dict[str, Any]:
+    """A request for the log-probability of each of `tokens`; servers answer it in one piece only."""
+    greedy = completion_body(tokens, SamplingParameters(max_tokens=1), model=model)
+    del greedy["stream_options"]
+    return {**greedy, "stream": False, "prompt_logprobs": 0}
+
+
+@dataclass(slots=True)
+class CompletionStream:
+    """What the events of one answer bring together."""
+
+    arrivals: Arrivals = field(default_factory=Arrivals)
+    pieces: list[str] = field(default_factory=list)
+    finish_reason: str | None = None
+    stop_reason: str | int | None = None
+    usage: dict[str, int] | None = None
+
+    def add(self, event: ServerEvent) -> None:
+        """Take one event as it comes.
+
+        Raises:
+            UpstreamError, ServingError: it tells of an error.
+        """
+        if event.data == b"[DONE]":
+            return
+        chunk = orjson.loads(event.data)
+        if "error" in chunk:
+            raise error_of_event(chunk["error"], tokens_before_error=self.arrivals.token_count)
+        if chunk.get("usage"):
+            self.usage = chunk["usage"]
+        if not chunk["choices"]:
+            return
+        choice = chunk["choices"][0]
+        text = choice["text"]
+        if text:
+            self.pieces.append(text)
+        tokens = choice.get("token_ids")
+        self.arrivals.add(event, tokens=len(tokens) if tokens else 0, text_length=len(text))
+        if choice["finish_reason"] is not None:
+            self.finish_reason = choice["finish_reason"]
+            self.stop_reason = choice.get("stop_reason")
+
+    def result(
+        self,
+        sampling: SamplingParameters,
+        reply: UpstreamReply,
+        *,
+        context_tokens: int,
+        received_mono_ns: int,
+    ) -> GenerateResult:
+        """The finished generation.
+
+        The server's own count of tokens is the result's; where the ids that came are not as many, no token
+        has a time of its own and `exact_token_times` is false.
+
+        Raises:
+            ContextTooLong: the context ended the answer before `max_tokens`.
+            EngineError: the stream has no end, or ended for no known reason.
+        """
+        if self.finish_reason is None or self.usage is None:
+            raise EngineError(
+                "the engine's stream ended without its last message",
+                retryable=True,
+                tokens_before_error=self.arrivals.token_count,
+            )
+        tokens, prompt_tokens = self.usage["completion_tokens"], self.usage["prompt_tokens"]
+        text = "".join(self.pieces)
+        cut = cut_at_earliest_stop(text, sampling.stop)
+        stop_match = cut.match or (self.stop_reason if isinstance(self.stop_reason, str) else "")
+        if not stop_match and self.finish_reason == "length" and tokens < sampling.max_tokens:
+            raise _ended_early(tokens, sampling.max_tokens, prompt_tokens, context_tokens)
+        return GenerateResult(
+            text=cut.text,
+            finish_reason=_finish_reason(self.finish_reason, stop_match),
+            stop_match=stop_match,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=tokens,
+            times=self.arrivals.times(reply, completion_tokens=tokens, received_mono_ns=received_mono_ns),
+            token_text_lengths=self.arrivals.text_lengths(completion_tokens=tokens),
+        )
+
+
+def _finish_reason(reason: str, stop_match: str) -> FinishReason:
+    match reason:
+        case _ if stop_match:
+            return FinishReason.STOP_STRING
+        case "stop":
+            return FinishReason.END_OF_SEQUENCE
+        case "length":
+            return FinishReason.LENGTH
+        case _:
+            raise EngineError(f"the engine stopped for an unknown reason: {reason!r}")
+
+
+def _ended_early(
+    tokens: int, wanted: int, prompt_tokens: int, context_tokens: int
+) -> EngineError | ContextTooLong:
+    if prompt_tokens + tokens >= context_tokens:
+        return ContextTooLong(
+            f"{prompt_tokens} prompt tokens and max_tokens {wanted} exceed the context of {context_tokens}: "
+            f"the engine stopped after {tokens} tokens",
+            tokens_before_error=tokens,
+        )
+    return EngineError(
+        f"the engine stopped after {tokens} of {wanted} tokens, at a limit of its own; start it without the "
+        "model's generation_config (vLLM: --generation-config vllm)",
+        tokens_before_error=tokens,
+    )
