@@ -192,6 +192,7 @@ async def service(
             lease_s=2.0,
             sweep_interval_s=0.2,
             block_samples=4,
+            calibrate_serving=False,  # takes seconds; tested where it is meant
         )
         async with (
             serve(create_app(settings)) as url,

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import signal
 import tempfile
 from contextlib import AsyncExitStack
@@ -27,6 +28,7 @@ def main() -> None:
     parser.add_argument("--interval", type=float, default=defaults.interval, help="seconds between pieces")
     parser.add_argument("--max-model-tokens", type=int, default=defaults.max_model_tokens)
     parser.add_argument("--fail", type=Failure.parse, action="append", default=[], help="kind@number")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     asyncio.run(_serve(parser.parse_args()))
 
 
