@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -59,15 +59,17 @@ def mark(*, label: str, instance_id: str) -> dict[str, str]:
     }
 
 
-def end_orphans(label: str, living: Collection[str]) -> list[str]:
-    """End every process of `label` that belongs to no instance in `living`; blocks for up to ten seconds.
+def end_orphans(label: str, *, is_living: Callable[[str], bool]) -> list[str]:
+    """End every process of `label` whose instance is not living; blocks, for up to ten seconds.
+
+    `is_living` is asked with an instance id after its process was seen.
 
     Left alone are processes of other labels and other users, and those whose adapter lives and is not this
     process: two adapters with one label are a mistake, but not one that may cost a running instance.
 
     Returns the ids of the instances of which something was found.
     """
-    return _end(label, lambda each: each.instance_id not in living and _is_ours_to_end(each.adapter))
+    return _end(label, lambda each: not is_living(each.instance_id) and _is_ours_to_end(each.adapter))
 
 
 def end_instance(label: str, instance_id: str) -> bool:
