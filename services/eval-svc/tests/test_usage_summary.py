@@ -11,17 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import floats, lists
 
-from assay_serving.types import (
-    Backend,
-    Capabilities,
-    IdleBaseline,
-    Instance,
-    InstanceState,
-    Provenance,
-    Reading,
-    SensorKind,
-    TelemetrySample,
-)
+from assay_serving.types import IdleBaseline, Reading, SensorKind, TelemetrySample
 from eval_svc.usage import MOST_POINTS, Usage
 
 SECOND = 1_000_000_000
@@ -203,20 +193,8 @@ def test_what_is_known_of_the_devices_is_in_the_record() -> None:
     baseline = IdleBaseline(
         kind=SensorKind.NVML_ENERGY, device_id="0", scope="card", watts=61.5, seconds=3.0, readings=16
     )
-    usage = Usage()
-    assert usage.summary()["accelerators"] is None
-    usage.describe(
-        Instance(
-            instance_id="i",
-            state=InstanceState.READY,
-            backend=Backend.GPU,
-            capabilities=Capabilities(),
-            provenance=Provenance(),
-            created_unix_ns=1,
-            accelerators=2,
-            idle_baselines=(baseline,),
-        )
-    )
+    assert Usage().summary()["accelerators"] is None
+    usage = Usage(accelerators=2, idle_baselines=(baseline,))
     summary = usage.summary()
     json.dumps(summary)
     assert summary["accelerators"] == 2

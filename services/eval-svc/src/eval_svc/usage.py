@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from assay_serving.types import IdleBaseline, Instance, Reading, SensorKind, TelemetrySample
+from assay_serving.types import IdleBaseline, Reading, SensorKind, TelemetrySample
 
 NANOSECONDS = 1e9
 SPARSE_NS = 1_000_000_000
@@ -198,11 +198,6 @@ class Usage:
     _cpu_times: dict[tuple[SensorKind, str, str], _Counter] = field(default_factory=dict)
     _energies: dict[tuple[SensorKind, str, str, str], _Energy] = field(default_factory=dict)
     _was_read: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def describe(self, instance: Instance) -> None:
-        """What the adapter knows of the devices once the instance is ready."""
-        self.accelerators = instance.accelerators
-        self.idle_baselines = instance.idle_baselines
 
     def request_sent(self) -> None:
         """A request goes to the instance: from here on it is not idle."""

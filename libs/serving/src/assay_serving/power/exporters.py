@@ -27,6 +27,8 @@ FURIOSA_POWER = "furiosa_npu_hw_power"
 
 _MILLI = 1e-3
 _MOST_BYTES = 32 * 1024 * 1024
+# DCGM writes 2 ** 47 and above where a card does not give a value.
+_LEAST_BLANK = 2.0**47
 _MIG_LABELS = ("GPU_I_ID", "GPU_I_PROFILE")
 # Names of before 2020, which some clusters still set.
 _LABELS = {
@@ -136,7 +138,8 @@ class ScrapedSource(PowerSource):
             return ()
         remarks: list[str] = []
         cards = self._cards(samples, remarks)
-        self._kinds = tuple(dict.fromkeys(self.metrics[sample.name] for _, sample in cards))
+        found = {sample.name for _, sample in cards}
+        self._kinds = tuple(kind for name, kind in self.metrics.items() if name in found)
         if not cards and not remarks:
             remarks.append(f"{self.name}: {self._url}: no power of {self._workload}")
         readings = [self._reading(uuid, sample) for uuid, sample in cards if self._is_new(uuid, sample)]
@@ -163,7 +166,11 @@ class ScrapedSource(PowerSource):
         # An exporter has hundreds of metrics: all lines but a few are dropped before they are taken apart.
         lines = [line for line in text.splitlines() if line.startswith(tuple(self.metrics))]
         for family in text_string_to_metric_families("\n".join(lines) + "\n"):
-            yield from (sample for sample in family.samples if sample.name in self.metrics)
+            yield from (
+                sample
+                for sample in family.samples
+                if sample.name in self.metrics and 0 <= sample.value < _LEAST_BLANK
+            )
 
     def _cards(self, samples: list[Sample], remarks: list[str]) -> list[tuple[str, Sample]]:
         """UUID and value of the workload's cards, those left out that it does not have to itself."""

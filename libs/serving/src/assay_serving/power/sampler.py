@@ -69,6 +69,11 @@ class _CpuSource(PowerSource):
         return (reading,)
 
 
+def next_deadline(started: float, *, now: float, period: float) -> float:
+    """The first multiple of `period` after `started` that lies after `now`; seconds, as all of these."""
+    return started + ((now - started) // period + 1) * period
+
+
 class _Lane:
     """One source, read by a thread until `stop`; the thread then closes the source."""
 
@@ -103,7 +108,7 @@ class _Lane:
                 self._take(self._read())
                 self._has_read.set()
                 period = max(self._period, self._source.period)
-                due = started + ((time.monotonic() - started) // period + 1) * period
+                due = next_deadline(started, now=time.monotonic(), period=period)
                 self._stopped.wait(max(0.0, due - time.monotonic()))
         except Exception as error:
             _logger.exception("a power source has failed")
