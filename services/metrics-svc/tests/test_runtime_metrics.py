@@ -5,7 +5,7 @@ import random
 import pytest
 
 from assay_evidence.runtime.telemetry import InstanceTelemetry
-from metrics_svc.domain.runtime import RuntimeTally, union_length
+from metrics_svc.domain.runtime.tally import RuntimeTally
 from metrics_svc.domain.samples import RequestRecord, RequestTimes, SampleRecord
 
 MS = 1_000_000
@@ -20,6 +20,8 @@ def request(
     instance: str = "i1",
     exact: bool = True,
     text: str = "x",
+    usage: int | None = None,
+    merged_reads: int = 0,
 ) -> RequestRecord:
     sent = int(sent_ms * MS)
     return RequestRecord(
@@ -28,7 +30,7 @@ def request(
         prompt="p",
         response=text,
         prompt_tokens=10,
-        completion_tokens=len(offsets_ms),
+        completion_tokens=len(offsets_ms) if usage is None else usage,
         instance_id=instance,
         schedule_delay_s=0.002,
         times=RequestTimes(
@@ -39,6 +41,7 @@ def request(
             token_offsets_us=[int(offset * 1000) for offset in offsets_ms],
             stamp_source="kernel",
             exact_token_times=exact,
+            merged_reads=merged_reads,
         ),
     )
 
@@ -76,15 +79,21 @@ def tally(*samples: SampleRecord) -> RuntimeTally:
     return made
 
 
-def test_union_by_counting_every_nanosecond() -> None:
+def test_the_window_by_counting_every_millisecond() -> None:
     numbers = random.Random(5)
-    for _ in range(200):
+    for _ in range(50):
         intervals = []
-        for _ in range(numbers.randrange(12)):
+        for _ in range(numbers.randrange(1, 12)):
             start = numbers.randrange(80)
             intervals.append((start, start + numbers.randrange(20)))
+        made = tally(
+            *(
+                sample(index, request(sent_ms=start, offsets_ms=[0], done_ms=stop))
+                for index, (start, stop) in enumerate(intervals)
+            )
+        )
         covered = {tick for start, stop in intervals for tick in range(start, stop)}
-        assert union_length(intervals) == len(covered)
+        assert made.report().details.window_s == pytest.approx(len(covered) / 1000)
 
 
 def test_first_token_gaps_and_throughput_of_overlapping_requests() -> None:
@@ -120,12 +129,20 @@ def test_times_of_two_instances_are_never_mixed() -> None:
     assert report.metrics["tps"] == pytest.approx(4 / 0.3)
 
 
-def test_gaps_inside_one_read_are_left_out_and_counted() -> None:
-    report = tally(sample(0, request(sent_ms=0, offsets_ms=[10, 30, 30, 50], done_ms=60))).report()
-    assert report.details.itl.n == 2
-    assert report.details.itl.merged_gaps == 1
-    assert report.details.itl.merged_share == pytest.approx(1 / 3)
-    assert report.metrics["itlP50"] == pytest.approx(0.020)
+def test_tokens_of_one_read_share_the_gap_before_them() -> None:
+    report = tally(
+        sample(0, request(sent_ms=0, offsets_ms=[10, 10, 30, 50, 50, 80], done_ms=90, merged_reads=2))
+    ).report()
+    itl = report.details.itl
+    assert itl.n == 4  # 20, 10, 10 and 30 ms
+    assert report.metrics["itlP50"] == pytest.approx(0.010)
+    assert report.metrics["itlP99"] == pytest.approx(0.030)
+    assert report.metrics["itlMean"] == pytest.approx(0.070 / 4)
+    assert (itl.spread_gaps, itl.merged_gaps, itl.unknown_gaps, itl.merged_reads) == (2, 2, 1, 2)
+    assert itl.spread_share == pytest.approx(2 / 4)
+    assert itl.merged_share == pytest.approx(2 / 5)
+    (warning,) = report.details.warnings
+    assert warning.startswith("50.0% of the gaps between tokens are shares of a longer one")
 
 
 def test_without_exact_token_times_there_is_no_itl() -> None:
@@ -145,15 +162,14 @@ def test_an_empty_response_has_no_first_token_but_its_time_counts() -> None:
 
 def test_scoring_requests_have_no_token_metrics() -> None:
     report = tally(sample(0, score_request(sent_ms=0, done_ms=500))).report()
+    times = {f"{name}{of}" for name in ("ttft", "itl") for of in ("P50", "P90", "P95", "P99", "Mean")}
     assert {name for name, value in report.metrics.items() if value is None} == {
-        "ttftP50",
-        "ttftP99",
-        "itlP50",
-        "itlP99",
-        "tps",
-        "power",
-        "tokensPerWatt",
+        *times,
+        *("tps", "goodput", "goodputShare", "coldStart", "acceleratorSeconds"),
+        *("scheduleDelayP50", "scheduleDelayP99"),
+        *("power", "tokensPerWatt", "joulesPerToken", "joulesPerRequest"),
     }
+    assert report.metrics["latencyP90"] == report.metrics["latencyMean"] == pytest.approx(0.5)
     assert report.metrics["requestsPerSecond"] == pytest.approx(2.0)
     assert report.details.null_reasons["tps"].startswith("not applicable")
     assert report.details.null_reasons["power"].startswith("not measured")

@@ -29,6 +29,7 @@ from metrics_svc.domain.plans import RunPlan, check_task, read_plan, rescored, t
 from metrics_svc.domain.progress import ScoringProgress
 from metrics_svc.domain.runs import RunMetrics, RunSubject, ScoringState
 from metrics_svc.domain.runs import now as timestamp
+from metrics_svc.domain.runtime.serving import Serving
 from metrics_svc.domain.samples import SampleRecord, ScoredSample, read_records
 from metrics_svc.domain.scoring import WORK_FIELDS, FailedBy, has_work, is_own, run_of, trend_fields
 from metrics_svc.errors import Unscorable
@@ -262,7 +263,12 @@ class ViewScoring:
         )
         run = await self._parts.evaluations.get(f"/v1/evaluations/{progress.run_id}")
         if is_own(view):
-            runtime = await asyncio.to_thread(progress.tally.report, telemetry_of(run))
+            runtime = await asyncio.to_thread(
+                progress.tally.report,
+                telemetry_of(run),
+                serving=Serving.of(run),
+                bounds=progress.plan.options.goodput,
+            )
             metrics = metrics.model_copy(
                 update={"runtime": runtime.metrics, "runtime_details": runtime.details}
             )

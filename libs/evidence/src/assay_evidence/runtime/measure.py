@@ -9,6 +9,7 @@ docs/runtime-metrics.md has all definitions.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy
 import pyarrow
 import pyarrow.compute
 
@@ -41,6 +42,7 @@ from assay_evidence.runtime.timeline import (
     MIN_BLOCKS,
     NANOSECONDS,
     BoolArray,
+    FloatArray,
     IntArray,
     RequestTimeline,
     TimeBlocks,
@@ -48,6 +50,7 @@ from assay_evidence.runtime.timeline import (
     read_timeline,
 )
 from assay_evidence.runtime_metrics import RUNTIME_METRICS
+from assay_evidence.statistics.quantiles import percentile
 
 TIMING_COLUMNS = (
     "kind",
@@ -121,7 +124,7 @@ def measure(
     provenance = power_provenance(timeline, telemetry)
     amounts = Amounts(
         correct=correct,
-        bounds=bounds,
+        bounds=bounds if bounds is not None and bounds.given else None,
         failed=len(requests) - int(pyarrow.compute.sum(requests["answered"]).as_py() or 0),
         watts=mean_power(timeline, telemetry),
         joules=energy_of_blocks(timeline, blocks, telemetry),
@@ -183,8 +186,21 @@ def _time(observed: Observations, *, share: float | None, weights: Weights) -> M
     own = OwnInterval(found.low, found.high, ORDER_STATISTICS)
     if not found.at_least:
         return Measured(found.value, found.resampled, n=observed.n, own=own)
-    note = f"{observed.n} observations do not bound this percentile from above"
-    return Measured(found.value, None, note, at_least=True, n=observed.n, own=own)
+    return Measured(found.value, None, _unbounded(observed.n), at_least=True, n=observed.n, own=own)
+
+
+def percentile_of(seconds: FloatArray, share: float) -> Measured | None:
+    """A percentile of times that have no place in the blocks; ``None`` where there are none."""
+    found = percentile(numpy.sort(seconds), share)
+    if found is None:
+        return None
+    own = OwnInterval(found.low, found.high, ORDER_STATISTICS)
+    note = _unbounded(len(seconds)) if found.at_least else None
+    return Measured(found.value, note=note, at_least=found.at_least, n=len(seconds), own=own)
+
+
+def _unbounded(n: int) -> str:
+    return f"{n} observations do not bound this percentile from above"
 
 
 def _durations(

@@ -68,7 +68,12 @@ class Measured:
 
 
 def _with(made: RuntimeEstimate, found: OwnInterval) -> RuntimeEstimate:
-    return made.model_copy(update={"low": found.low, "high": found.high, "method": found.method})
+    note = made.note
+    if found.low is None and note is None:
+        note = "too few observations to bound it from below"
+    return made.model_copy(
+        update={"low": found.low, "high": found.high, "method": found.method, "note": note}
+    )
 
 
 def _wider(own: OwnInterval, blocks: OwnInterval | None) -> OwnInterval:

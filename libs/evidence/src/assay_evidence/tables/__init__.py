@@ -17,7 +17,7 @@ from assay_evidence.tables.columns import (
     MalformedTables,
 )
 from assay_evidence.tables.reader import RunEvidence, SampleValues, read_run
-from assay_evidence.tables.writer import EvidenceWriter, RequestRow, SampleRow, TableFiles
+from assay_evidence.tables.writer import EvidenceWriter, RequestRow, SampleRow, TableFiles, requests_table
 
 __all__ = [
     "FILTERED_PREFIX",
@@ -32,4 +32,5 @@ __all__ = [
     "SampleValues",
     "TableFiles",
     "read_run",
+    "requests_table",
 ]

@@ -104,7 +104,7 @@ class EvidenceWriter:
         self._samples.add(_samples_table(rows))
         requests = [(row.index, request) for row in rows for request in row.requests]
         if requests:
-            self._requests.add(_requests_table(requests))
+            self._requests.add(requests_table(requests))
 
     def close(self) -> TableFiles:
         """Finish both files and hash them."""
@@ -225,7 +225,12 @@ def _digest(row: SampleRow, name: str) -> bytes:
     return digest
 
 
-def _requests_table(requests: Iterable[tuple[int, RequestRow]]) -> pyarrow.Table:
+def requests_table(requests: Iterable[tuple[int, RequestRow]]) -> pyarrow.Table:
+    """Requests, each with the index of its sample, as a table of ``REQUEST_COLUMNS``.
+
+    Raises:
+        MalformedTables: a number does not fit its column.
+    """
     rows = list(requests)
     columns: list[list[object]] = [[index for index, _ in rows]]
     columns += [[getattr(row, one.name) for _, row in rows] for one in fields(RequestRow)]

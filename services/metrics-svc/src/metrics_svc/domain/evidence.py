@@ -135,7 +135,7 @@ def _sample_row(sample: ScoredSample, *, block: int, position: int, task: str) -
         choices=_choices(requests),
         values={} if sample.score is None else sample.score.numbers,
         filtered={name: _text(result) for name, result in sample.filtered().items()},
-        requests=[_request_row(request) for request in requests],
+        requests=[request_row(request) for request in requests],
     )
 
 
@@ -150,7 +150,8 @@ def _text(result: JsonValue) -> str | None:
     return result if result is None or isinstance(result, str) else json.dumps(result, ensure_ascii=False)
 
 
-def _request_row(request: RequestRecord) -> RequestRow:
+def request_row(request: RequestRecord) -> RequestRow:
+    """A request as a row of the requests table."""
     times = request.times
     return RequestRow(
         kind=request.kind,

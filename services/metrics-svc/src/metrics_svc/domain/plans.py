@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
 
+from assay_evidence.runtime.goodput import GoodputBounds
 from assay_evidence.runtime.telemetry import InstanceTelemetry, read_telemetry
 from assay_harness.results import TaskFacts
 from assay_harness.spec import Recipe, RowOrigin, TaskOptions
@@ -90,6 +91,7 @@ class PlannedOptions(_Plan):
     limit: int | None = None
     concurrency: int = 1
     batch_size: int = 1
+    goodput: GoodputBounds | None = None
 
 
 class Deviation(BaseModel):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from assay_harness.results import DocumentScore, TaskFacts
 from metrics_svc.domain.plans import FailurePolicy, RunPlan
 from metrics_svc.domain.runs import MemberCounts, RunMetrics, RunSubject, ScoringState
-from metrics_svc.domain.runtime import RuntimeTally
+from metrics_svc.domain.runtime.tally import RuntimeTally
 from metrics_svc.domain.samples import SampleRecord, ScoredSample
 from metrics_svc.domain.values import CompleteScores, complete_scores
 from metrics_svc.errors import Unscorable
@@ -121,7 +121,7 @@ class ScoringProgress:
             group = self.plan.task.task
             for key, total in sums.items():
                 quality[f"{group}.{key}"] = total / counts[key]
-        runtime = self.tally.report()
+        runtime = self.tally.report(bounds=self.plan.options.goodput)
         return self.counted().model_copy(
             update={
                 "quality": quality,

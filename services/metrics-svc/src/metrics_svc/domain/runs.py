@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from metrics_svc.domain.plans import Deviation, FailurePolicy, RunPlan
-from metrics_svc.domain.runtime import RuntimeDetails
+from metrics_svc.domain.runtime.details import RuntimeDetails
 
 
 def now() -> str:
@@ -144,9 +144,9 @@ class RunMetrics(QualityMetrics):
     """Metrics of a run: its own scoring, and how it was served.
 
     Attributes:
-        runtime: ``ttftP50``, ``ttftP99``, ``itlP50``, ``itlP99`` (s), ``tps``, ``requestsPerSecond`` (1/s),
-            ``power`` (W), ``tokensPerWatt`` (tokens/J); ``None`` with its reason in
-            ``runtime_details.null_reasons``.
+        runtime: by name, such as ``ttftP50`` (s), ``tps``, ``requestsPerSecond`` (1/s), ``power`` (W) or
+            ``tokensPerWatt`` (tokens/J); ``None`` with its reason in ``runtime_details.null_reasons``. Each
+            with its interval in ``runtime_details.estimates``.
     """
 
     runtime: dict[str, float | None] = {}
