@@ -1,4 +1,4 @@
-"""Reading the fields of a JSON request as the servers do: unknown ones are ignored, known ones have a type."""
+"""Reading the fields of a JSON request as the servers do: unknown ones are ignored, others have a type."""
 
 import math
 from collections.abc import Mapping

@@ -48,7 +48,11 @@ class RunningEngine:
         return f"http://127.0.0.1:{self.port}"
 
     def journal(self, event: str = "") -> list[dict[str, Any]]:
-        """What it has noted so far: ``http``, ``request`` and ``end`` entries, or those of one kind."""
+        """What it has noted so far, or what of one kind.
+
+        Kinds: ``http`` (path and body of a completion request), ``request`` (one sequence with its prompt's
+        ids and sampling), ``begin`` (it has its place in the batch), ``end`` (with its ``outcome``).
+        """
         if not self.journal_path.exists():
             return []
         entries = [json.loads(line) for line in self.journal_path.read_text().splitlines()]

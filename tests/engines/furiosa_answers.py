@@ -1,4 +1,4 @@
-"""The answers of `furiosa-llm serve` (2026.4): which keys they have, in which order, and when they are null."""
+"""The answers of `furiosa-llm serve` (2026.4): which keys, in which order, and when they are null."""
 
 import secrets
 import time
@@ -95,7 +95,12 @@ class AnswerWriter:
         self._produced += len(delta.tokens)
         returns_ids = self._asked.returns_token_ids
         wanted = self._asked.wanted[0]
-        message = {"role": "assistant", "content": delta.text, "reasoning": None, "tool_calls": []}
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": delta.text,
+            "reasoning": None,
+            "tool_calls": [],
+        }
         choice = {
             "index": 0,
             "message": message,

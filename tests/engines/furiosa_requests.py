@@ -170,14 +170,11 @@ class RequestReader:
             return
         start = f"This model's maximum context length is {limit} tokens, but the "
         if max_tokens:
-            raise Refused(
-                f"{start}request totals {given + max_tokens} tokens ({given} input + {max_tokens} completion)."
-                " Please reduce the input length or max_tokens."
-            )
+            total = f"{given + max_tokens} tokens ({given} input + {max_tokens} completion)"
+            raise Refused(f"{start}request totals {total}. Please reduce the input length or max_tokens.")
         if given <= limit:
-            raise Refused(
-                f"{start}input is {given} tokens, leaving no room to generate. Please reduce the input length."
-            )
+            what = f"input is {given} tokens, leaving no room to generate"
+            raise Refused(f"{start}{what}. Please reduce the input length.")
         raise Refused(f"{start}input is {given} tokens. Please reduce the input length.")
 
 

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ class ConnectionCut(Exception):
 class Wanted:
     """One sequence to generate.
 
-    `logprobs` is how many of the most probable tokens to tell at each step, ``None`` for no log-probabilities.
+    `logprobs` is how many of the most probable tokens to tell at each step, if any are wanted.
     """
 
     prompt: Sequence[int]
@@ -94,7 +95,7 @@ class Generator:
         self.counts = Counts()
         self.dead = asyncio.Event()
         self._places = asyncio.Semaphore(batch)
-        self._journal = Path(script.journal).open("a", buffering=1) if script.journal else None
+        self._journal = Path(script.journal) if script.journal else None
 
     async def generate(self, wanted: Wanted) -> AsyncGenerator[Delta, None]:
         """The sequence step by step; leaving it early gives its place back.
@@ -114,6 +115,7 @@ class Generator:
                 self.counts.waiting -= 1
                 is_waiting = False
                 self._begin(wanted)
+                self.note("begin", number)
                 try:
                     async for delta in self._steps(wanted, number):
                         self.counts.generation_tokens += len(delta.tokens)
@@ -130,7 +132,7 @@ class Generator:
         """Scores of each prompt token after those before it; the first has none."""
         found: list[list[TokenScore] | None] = [None]
         position = START
-        for token, following in zip(prompt, prompt[1:], strict=False):
+        for token, following in pairwise(prompt):
             position = position.after(token)
             found.append(self.scores(position, following, most_probable))
         return found
@@ -229,7 +231,8 @@ class Generator:
         """Write a line to the journal, where there is one."""
         if self._journal is not None:
             line = {"event": event, "number": number, "mono_ns": time.monotonic_ns(), **fields}
-            self._journal.write(json.dumps(line) + "\n")
+            with self._journal.open("a") as journal:
+                journal.write(json.dumps(line) + "\n")
 
 
 class _StopStrings:

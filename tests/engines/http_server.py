@@ -156,7 +156,7 @@ class Connection(asyncio.Protocol):
 
 
 def _parse(received: bytearray) -> tuple[Request, int] | None:
-    """The first request and its length, or ``None`` until all of it has come; raises ValueError for others."""
+    """The first request and its length, or ``None`` until all of it is there; raises ValueError."""
     end = received.find(_HEAD_END)
     if end < 0:
         if len(received) > _MAX_HEAD_BYTES:

@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Sequence
 
 from engines.generation import Delta, Generator, Wanted
 
+_Item = tuple[int, Delta | Exception | None]
+
 
 async def generate_all(
     generator: Generator, wanted: Sequence[Wanted], *, stream_interval: int = 1
@@ -15,40 +17,41 @@ async def generate_all(
     `stream_interval` tokens come in one delta, but the first and the last ones at once. Raises what
     `Generator.generate` raises.
     """
-    if len(wanted) == 1:
-        async with contextlib.aclosing(_gather(generator, wanted[0], stream_interval)) as deltas:
-            async for delta in deltas:
-                yield 0, delta
-        return
-    queue: asyncio.Queue[tuple[int, Delta | BaseException | None]] = asyncio.Queue()
-
-    async def feed(index: int, one: Wanted) -> None:
-        try:
-            async for delta in _gather(generator, one, stream_interval):
-                queue.put_nowait((index, delta))
-        except Exception as error:  # noqa: BLE001 - raised again by the reader
-            queue.put_nowait((index, error))
-        else:
-            queue.put_nowait((index, None))
-
-    tasks = [asyncio.create_task(feed(index, one)) for index, one in enumerate(wanted)]
+    queue: asyncio.Queue[_Item] = asyncio.Queue()
+    tasks = [
+        asyncio.create_task(_feed(queue, index, _gather(generator, one, stream_interval)))
+        for index, one in enumerate(wanted)
+    ]
     try:
         remaining = len(tasks)
         while remaining:
-            index, delta = await queue.get()
-            if isinstance(delta, BaseException):
-                raise delta
-            if delta is None:
+            index, item = await queue.get()
+            if isinstance(item, Exception):
+                raise item
+            if item is None:
                 remaining -= 1
             else:
-                yield index, delta
+                yield index, item
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def _feed(queue: asyncio.Queue[_Item], index: int, deltas: AsyncGenerator[Delta, None]) -> None:
+    """Put the deltas, then ``None`` or what ended them, into the queue."""
+    end: Exception | None = None
+    try:
+        async with contextlib.aclosing(deltas):
+            async for delta in deltas:
+                queue.put_nowait((index, delta))
+    except Exception as error:  # noqa: BLE001 - raised again by the reader
+        end = error
+    queue.put_nowait((index, end))
+
+
 async def _gather(generator: Generator, wanted: Wanted, stream_interval: int) -> AsyncGenerator[Delta, None]:
+    """The deltas of one sequence, several as one where that is asked for."""
     held: Delta | None = None
     is_first = True
     async with contextlib.aclosing(generator.generate(wanted)) as deltas:

@@ -1,8 +1,9 @@
-"""The language model of the faithful servers: a distribution over tokens that is a function of all before them.
+"""The language model of the faithful servers: probabilities of a token as a function of all before it.
 
 At each position the words with a blank before them are ranked by a permutation that the tokens before it
-determine, then all other tokens; a token's probability is a function of its rank alone. So every log-probability, every rank
-and every greedy answer can be worked out by a test as well, in constant time for each token.
+determine, then all other tokens; a token's probability is a function of its rank alone. So every
+log-probability, every rank and every greedy answer can be worked out by a test as well, in constant time for
+each token.
 """
 
 import math
@@ -81,7 +82,7 @@ class Model:
         self.vocabulary_size = tokenizer.vocabulary_size
         self._others = tokenizer.first_flowing
         self._words = tokenizer.vocabulary_size - self._others
-        weights = [(rank + 1) ** -1.5 for rank in range(self.vocabulary_size)]
+        weights = [(rank + 1) ** -1.2 for rank in range(self.vocabulary_size)]
         logarithm = math.log(sum(weights))
         self._log_probabilities = [math.log(weight) - logarithm for weight in weights]
 

@@ -31,7 +31,7 @@ class TokenTexts:
 def prompt_logprobs(
     tokenizer: Tokenizer, prompt: Sequence[int], scores: Sequence[Sequence[TokenScore] | None]
 ) -> list[dict[str, Any] | None]:
-    """One object per prompt token that maps token ids to log-probability, rank and text; the first is null."""
+    """One object per prompt token, from token ids to log-probability, rank and text; the first is null."""
     texts = TokenTexts(tokenizer, by_id=False)
     found: list[dict[str, Any] | None] = []
     for token, here in zip(prompt, scores, strict=True):

@@ -70,7 +70,7 @@ class Script:
     core_processes: int | None = None
     stubborn: bool = False
     generation_config: Mapping[str, Any] = field(
-        default_factory=lambda: {"temperature": 0.6, "top_p": 0.9, "repetition_penalty": 1.3}
+        default_factory=lambda: {"temperature": 0.6, "top_p": 0.9, "repetition_penalty": 1.8}
     )
     context: int = 8192
     journal: str = ""

@@ -1,4 +1,4 @@
-"""A tokenizer with the traps of real ones: a start token, special tokens in text, words, and bytes for the rest.
+"""A tokenizer with the traps of real ones: a start token, special tokens in text, words and bytes.
 
 A word with the blank before it is one token, a digit is one, whatever is not in the vocabulary falls apart
 into its UTF-8 bytes. So a context and its continuation need not have the tokens of the whole, and a character
@@ -17,32 +17,33 @@ FIRST_BYTE_ID = len(_SPECIAL)
 _FIRST_WORD_ID = FIRST_BYTE_ID + 256
 
 _WORDS = """
-a about add after again all also altogether always an and animals Anna another answer any apples April are as
-ask at away back bag baker bank be bears beautiful because been before began bell below best better between big
-birds blue boat book books both bottle bought box boy bread bridge bring brother brown bus but buy by cake call
-can capital car cars cat chair change cheese child children church city class clips close clock cloud coffee
-coins cold colour come cost could country cow cup cut dark day days deep did different dinner dog dollars done
-door down drawer drink drive dry each early earth east easy eat eggs eight eighteen eleven end engine enough
-evening every eye face family far farm farmer fast father few field fifteen fifty find fine fire first fish five
-floor flower fly follow food foot for forest forty found four fourteen France free fresh friend friends from
-front full garden gate gave gave get girl give given glass go gold good grass great green ground grow had half
-hand happy hard has have he head hear heard heart heavy help her here high hill him his hold home horse hot hour
-hours house how hundred ice if in inside into is island it Italy its just keep kind king kitchen know lake land
-large last late leave left less let letter life light like line little live loaf loaves long look lost lot
-love low made make man many map March market May me mean meet men mice middle milk million mind minute minutes
-money month moon more morning most mother mountain much music must name near need never new next nice night nine
-no noon north not note nothing now number ocean of off office often old on once one only open or orange order
-other our out over own page pages paid pair paper Paris park part party past path pay pears pen pencil people
-picture piece place plan plant play please point pond price problem put queen question quick quiet rain ran reach
-read ready red rest rich right river road rock Rome room round run said sail salt same sand sat saw school sea
-second see seed sell sells send seven she ship shoes shop short should show side silver sing sister sit six sky
-sleep slow small snow so sold some song soon south space spring stand star start station stay step still stone
-stop store story street strong such sugar summer sun sure table take talk tall tea teacher tell ten than that the
-their them then there these they thing think third thirty this those thousand three through time to today
-together told tomorrow too took top total town train trays tree trees trip true turn twelve twenty two under
-until up us use very village visit wait walk wall want warm was watch water way we week weeks well went were west
-what wheel when where which white who whole why wide will wind window winter with without woman wood word words
-work world would write year years yellow yes yesterday you young your
+a about add after again all also altogether always an and animals Anna another answer any apples April are
+as ask at away back bag baker bank be bears beautiful because been before began bell below best better
+between big birds blue boat book books both bottle bought box boy bread bridge bring brother brown bus but
+buy by cake call can capital car cars cat chair change cheese child children church city class clips close
+clock cloud coffee coins cold colour come cost could country cow cup cut dark day days deep did different
+dinner dog dollars done door down drawer drink drive dry each early earth east easy eat eggs eight eighteen
+eleven end engine enough evening every eye face family far farm farmer fast father few field fifteen fifty
+find fine fire first fish five floor flower fly follow food foot for forest forty found four fourteen France
+free fresh friend friends from front full garden gate gave gave get girl give given glass go gold good grass
+great green ground grow had half hand happy hard has have he head hear heard heart heavy help her here high
+hill him his hold home horse hot hour hours house how hundred ice if in inside into is island it Italy its
+just keep kind king kitchen know lake land large last late leave left less let letter life light like line
+little live loaf loaves long look lost lot love low made make man many map March market May me mean meet men
+mice middle milk million mind minute minutes money month moon more morning most mother mountain much music
+must name near need never new next nice night nine no noon north not note nothing now number ocean of off
+office often old on once one only open or orange order other our out over own page pages paid pair paper
+Paris park part party past path pay pears pen pencil people picture piece place plan plant play please point
+pond price problem put queen question quick quiet rain ran reach read ready red rest rich right river road
+rock Rome room round run said sail salt same sand sat saw school sea second see seed sell sells send seven
+she ship shoes shop short should show side silver sing sister sit six sky sleep slow small snow so sold some
+song soon south space spring stand star start station stay step still stone stop store story street strong
+such sugar summer sun sure table take talk tall tea teacher tell ten than that the their them then there
+these they thing think third thirty this those thousand three through time to today together told tomorrow
+too took top total town train trays tree trees trip true turn twelve twenty two under until up us use very
+village visit wait walk wall want warm was watch water way we week weeks well went were west what wheel when
+where which white who whole why wide will wind window winter with without woman wood word words work world
+would write year years yellow yes yesterday you young your
 """
 _PIECES = re.compile(r" ?[A-Za-z]+|[0-9]| ?[^\sA-Za-z0-9]|\s")
 _SPECIAL_IN_TEXT = re.compile("(" + "|".join(map(re.escape, _SPECIAL)) + ")")

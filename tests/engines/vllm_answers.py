@@ -1,4 +1,4 @@
-"""The answers of `vllm serve` (0.32): which keys they have, in which order, and when they are null."""
+"""The answers of `vllm serve` (0.32): which keys, in which order, and when they are null."""
 
 import secrets
 import time

@@ -89,7 +89,7 @@ def parse(words: Sequence[str], environment: Mapping[str, str], *, context: int)
         model=model,
         names=tuple(given.served_model_name or (model,)),
         host=given.host or "0.0.0.0",
-        port=given.port or 8000,
+        port=8000 if given.port is None else given.port,
         keys=tuple(key for key in keys if key),
         max_model_len=asked,
         max_num_seqs=given.max_num_seqs or 256,

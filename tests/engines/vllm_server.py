@@ -26,7 +26,7 @@ from engines.vllm_requests import Asked, Refused, RequestReader, wrong_type
 
 _GUARDED = ("/v1", "/v2", "/inference", "/cohere")
 _DEAD = "EngineCore encountered an issue. See stack trace (above) for the root cause."
-_HABITS = Habits(core_name="VLLM::EngineCore", drains=False, ends_by_signal=False, dead_core_seconds=1.0)
+_HABITS = Habits(core_name="VLLM::EngineCore", drains=False, ends_by_signal=False, dead_core_seconds=0.3)
 
 
 class VllmServer:
