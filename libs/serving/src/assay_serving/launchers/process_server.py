@@ -19,7 +19,7 @@ import psutil
 
 from assay_serving.errors import StartFailed
 from assay_serving.launchers.guard import EXIT_CANNOT_START
-from assay_serving.launchers.orphans import end_orphans
+from assay_serving.launchers.orphans import end_orphans, find_marked
 from assay_serving.launchers.process import EngineProcess, ProcessCommand
 from assay_serving.launchers.server import (
     Progress,
@@ -249,11 +249,13 @@ class ProcessLauncher(ServerLauncher):
         # An instance may have been launched since `living` was read, which `self._running` knows.
         ended = end_orphans(self._label, is_living=lambda each: each in living or each in self._running)
         records = {path.stem for path in self._run_directory.glob("*.json")}
-        for instance_id in records - set(living) - self._running:
+        if stale := records - set(living) - self._running:
+            # What still runs has been left alone for a reason: another adapter has it.
+            stale -= {each.instance_id for each in find_marked(self._label)}
+        for instance_id in stale:
             self._record_path(instance_id).unlink(missing_ok=True)
-            ended.append(instance_id)
         self._drop_old_logs(living)
-        return sorted(set(ended))
+        return sorted({*ended, *stale})
 
     def _drop_old_logs(self, living: Collection[str]) -> None:
         written: list[tuple[float, Path]] = []
