@@ -15,6 +15,7 @@ from assay_serving.backend import PreparedArtifact, ServingBackend
 from assay_serving.errors import InvalidRequest
 from assay_serving.launchers.server import Progress
 from assay_serving.power.host import RaplMeter
+from assay_serving.power.source import PowerSource
 from assay_serving.types import (
     AdapterDescription,
     Backend,
@@ -53,7 +54,7 @@ class CpuBackend(ServingBackend):
             greedy_determinism=Determinism.REPEATABLE_ANY_BATCH,
             max_context_tokens=settings.max_context_tokens,
             max_concurrency=settings.max_concurrency,
-            power_sensors=RaplMeter().sensors,
+            power_sensors=RaplMeter(settings.powercap_directory).sensors,
         )
         self._devices = (
             Device(
@@ -94,6 +95,10 @@ class CpuBackend(ServingBackend):
             raise InvalidRequest("resources.memory_bytes: more than this machine has")
         self._artifacts.resolve(spec.artifact)
 
+    def idle_sources(self, spec: ProvisionSpec) -> tuple[PowerSource, ...]:
+        """The processor's energy counters."""
+        return (RaplMeter(self._settings.powercap_directory),)
+
     async def prepare(self, spec: ProvisionSpec, *, progress: Progress) -> PreparedArtifact:
         """See ServingBackend."""
         progress(InstanceState.PULLING, "fetching and checking the artifact")
@@ -119,6 +124,7 @@ class CpuBackend(ServingBackend):
                 prompt_threads=math.ceil(spec.resources.cpus) or max(1, _usable_cpus() - 1),
                 run_directory=settings.run_directory / instance_id,
                 log_path=settings.log_directory / f"{instance_id}.log",
+                powercap_directory=settings.powercap_directory,
                 devices=self._devices,
                 capabilities=self._capabilities,
             )

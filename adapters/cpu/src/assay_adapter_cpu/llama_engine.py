@@ -20,6 +20,8 @@ from assay_serving.arrivals import Arrivals
 from assay_serving.backend import Engine, PreparedArtifact
 from assay_serving.errors import ContextTooLong, EngineError, StartFailed
 from assay_serving.launchers.process import EngineProcess, ProcessCommand
+from assay_serving.power.host import RaplMeter
+from assay_serving.power.source import PowerSource
 from assay_serving.settings import engine_environment
 from assay_serving.types import (
     Capabilities,
@@ -46,7 +48,7 @@ _FINISH_REASONS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnginePlan:
-    """What to launch: the file, how many sequences of how many tokens, and where its files go."""
+    """What to launch: the file, how many sequences of how many tokens, and where files and sensors are."""
 
     artifact: PreparedArtifact
     concurrency: int
@@ -54,6 +56,7 @@ class EnginePlan:
     prompt_threads: int
     run_directory: Path
     log_path: Path
+    powercap_directory: Path
     devices: tuple[Device, ...]
     capabilities: Capabilities
 
@@ -148,6 +151,10 @@ class LlamaEngine(Engine):
             max_context_tokens=self._plan.context_tokens,
             max_concurrency=self._plan.concurrency,
         )
+
+    def power_sources(self) -> tuple[PowerSource, ...]:
+        """The processor's energy counters, which count whatever else runs on it as well."""
+        return (RaplMeter(self._plan.powercap_directory),)
 
     @property
     def provenance(self) -> Provenance:

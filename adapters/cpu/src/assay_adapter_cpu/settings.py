@@ -1,10 +1,12 @@
 """What an operator can set, read once from the environment."""
 
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from assay_serving.power.host import POWERCAP
 from assay_serving.settings import AdapterSettings
 
 
@@ -17,3 +19,6 @@ class CpuAdapterSettings(AdapterSettings):
     max_concurrency: int = Field(default=16, ge=1, description="most sequences of one instance")
     default_context_tokens: int = Field(default=2048, ge=64, description="per sequence")
     max_context_tokens: int = Field(default=8192, ge=64, description="per sequence")
+    powercap_directory: Path = Field(
+        default=POWERCAP, description="where Linux shows the processor's energy counters, as in a container"
+    )

@@ -8,7 +8,7 @@ import psutil
 from assay_serving.power.source import PowerSource
 from assay_serving.types import Reading, SensorKind
 
-_POWERCAP = Path("/sys/class/powercap")
+POWERCAP = Path("/sys/class/powercap")
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class RaplMeter(PowerSource):
     least once a minute: a counter that wraps twice between two reads looks like one that wrapped once.
     """
 
-    def __init__(self, root: Path = _POWERCAP) -> None:
+    def __init__(self, root: Path = POWERCAP) -> None:
         self._zones: list[_Zone] = []
         self._unavailable: list[str] = []
         if not root.is_dir():
