@@ -29,12 +29,14 @@ class Environment:
         url: ``ASSAY_URL``, base URL of the gateway.
         api_key: ``ASSAY_API_KEY``.
         home: ``ASSAY_HOME``, directory of a platform on this machine.
+        endpoint_key: ``ASSAY_ENDPOINT_KEY``, secret of a model endpoint that is registered.
         terminal_width: ``COLUMNS``, characters per line; ``None`` where not set.
     """
 
     url: str | None = None
     api_key: str | None = field(default=None, repr=False)
     home: Path = Path(".assay")
+    endpoint_key: str | None = field(default=None, repr=False)
     terminal_width: int | None = None
 
 
@@ -46,6 +48,7 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         url=source.get("ASSAY_URL") or None,
         api_key=source.get("ASSAY_API_KEY") or None,
         home=Path(source.get("ASSAY_HOME") or ".assay"),
+        endpoint_key=source.get("ASSAY_ENDPOINT_KEY") or None,
         terminal_width=int(columns) if columns.isdecimal() and int(columns) > 0 else None,
     )
 

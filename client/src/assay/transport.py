@@ -75,6 +75,13 @@ class Transport:
         )
         return _parsed(response, model)
 
+    def put(self, path: str, *, body: Mapping[str, Any]) -> None:
+        """PUT JSON that nothing is answered to. Repeated while the platform does not answer.
+
+        Raises AssayError.
+        """
+        self._send("PUT", path, repeatable=True, json=body)
+
     def delete(self, path: str) -> None:
         """DELETE. Not repeated: the second try could not tell its own success from a thing never there.
 

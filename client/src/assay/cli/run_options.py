@@ -6,10 +6,11 @@ from typing import Annotated, Any
 import typer
 
 from assay.cli.prompt_options import PromptChoices, RowChoices
-from assay.cli.session import without_nothing
+from assay.cli.session import assignments, without_nothing
 from assay.errors import RequestRefused
 
 GIBIBYTE = 1024**3
+_BOUNDS = ("ttft", "itl", "latency")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,14 @@ class ExecutionChoices:
         typer.Option(help="Longest prompt with answer, tokens.", min=128, show_default="the backend's"),
     ] = None
 
+    goodput: Annotated[
+        str | None,
+        typer.Option(
+            help="Bounds in seconds within which an answer counts for goodput: ttft=0.5,itl=0.05,latency=10, "
+            "or some of them.",
+            show_default=False,
+        ),
+    ] = None
     stop_early_against: Annotated[
         str | None,
         typer.Option(
@@ -104,6 +113,7 @@ class ExecutionChoices:
                 "on_failure": self.on_failure,
                 "max_retries": self.max_retries,
                 "serving": serving or None,
+                "goodput": goodput_bounds(self.goodput) if self.goodput is not None else None,
                 "early_stop": self._early_stop(),
             }
         )
@@ -123,6 +133,21 @@ class ExecutionChoices:
                 "looks": self.stop_early_looks,
             }
         )
+
+
+def goodput_bounds(text: str) -> dict[str, float]:
+    """Bounds as ``ttft=0.5,itl=0.05,latency=10``, as the API takes them. Raises RequestRefused."""
+    bounds: dict[str, float] = {}
+    for name, value in assignments(text.split(","), option="--goodput").items():
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = 0.0
+        if name not in _BOUNDS or not 0 < seconds < float("inf"):
+            names = ", ".join(_BOUNDS)
+            raise RequestRefused(f"--goodput {name}={value}: write seconds above 0 for some of {names}")
+        bounds[f"{name}_s"] = seconds
+    return bounds
 
 
 def run_request(

@@ -1,5 +1,6 @@
 """``assay run``."""
 
+import io
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ from assay.models import Run, RunMetrics
 from assay.progress import RunProgress
 from assay.rendering.report import metrics_report
 from assay.rendering.runs import plan_card, run_card, run_table, sample_table, scored_table
+from assay.rendering.text import clean
 
 app = typer.Typer(help="Runs: one artifact on one dataset by one method.", no_args_is_help=True)
 
@@ -173,6 +175,30 @@ def samples(
         correct = only is Correctness.RIGHT
         scored = list(client.runs.scored_samples(run_id, metric=chosen, correct=correct, limit=limit))
     session.show({"metric": chosen, "items": scored}, lambda: scored_table(scored, metric=chosen))
+
+
+@app.command("logs", epilog=examples("assay run logs RUN", "assay run logs RUN --instance INSTANCE"))
+def logs(
+    context: typer.Context,
+    run: RunArgument,
+    instance: Annotated[
+        str | None, typer.Option(help="Only this serving instance; `assay run show --json` names them.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print what the engines that served a run have logged: the end of each, kept when it ended."""
+    session = session_of(context, as_json=as_json)
+    written = io.BytesIO()
+    with connected(session) as client:
+        found = client.runs.get(run)
+        client.runs.logs(found.id, written, instance_id=instance)
+    text = written.getvalue().decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+    if session.as_json:
+        session.show({"run": found.id, "instance": instance, "text": text}, lambda: Text(text))
+    elif text:
+        session.out.print(Text(clean(text)), soft_wrap=True)
+    else:
+        session.say("No log was kept: no serving instance of the run has ended, or none has logged anything.")
 
 
 scorings.add_commands(app)

@@ -24,5 +24,6 @@ class Artifact(NamedDocument):
     uri: str
     format: str = ""
     serving_parameters: dict[str, str] = Field(default_factory=dict)
+    has_endpoint_key: bool = False
     description: str = ""
     created_at: str

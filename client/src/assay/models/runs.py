@@ -71,7 +71,11 @@ class RunError(Document):
 
 
 class Run(NamedDocument):
-    """An evaluation run."""
+    """An evaluation run.
+
+    ``serving`` are its serving instances in order, ``ledger`` what they have cost together: seconds of each
+    phase, accelerator-seconds and idle energy; ``None`` in it is not known.
+    """
 
     state: str
     plan: Plan
@@ -81,6 +85,8 @@ class Run(NamedDocument):
     runtime: dict[str, float | None] | None = None
     power: PlannedPower | None = None
     stopped_early: StoppedEarly | None = None
+    serving: list[dict[str, Any]] = Field(default_factory=list)
+    ledger: dict[str, Any] | None = None
     attempts: int = 0
     created_at: str
     started_at: str | None = None

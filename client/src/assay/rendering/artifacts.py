@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from assay.models import Artifact, Backend
-from assay.rendering.text import MISSING, Heading, compact, fields, moment, table
+from assay.rendering.text import MISSING, Heading, clean, compact, fields, moment, table
 
 
 def backend_table(backends: Iterable[Backend]) -> Table:
@@ -25,6 +25,8 @@ def backend_table(backends: Iterable[Backend]) -> Table:
                 f"{backend.engine or MISSING} {backend.engine_version or ''}".strip(),
                 ", ".join(str(name) for name in document.get("artifact_formats") or ()),
                 "; ".join(_parameter(parameter) for parameter in parameters),
+                "\n".join(_device(device) for device in document.get("devices") or ()) or MISSING,
+                _sensors(document),
                 backend.unhealthy_reason or backend.address,
             )
         )
@@ -34,9 +36,27 @@ def backend_table(backends: Iterable[Backend]) -> Table:
         Heading("engine"),
         Heading("formats"),
         Heading("serving parameters"),
+        Heading("devices"),
+        Heading("power sensors"),
         Heading("address or reason"),
     )
     return table(headings, rows)
+
+
+def _device(device: Any) -> str:
+    if not isinstance(device, Mapping):
+        return str(device)
+    memory = int(device.get("memory_bytes") or 0)
+    size = f", {memory / 2**30:.0f} GiB" if memory else ""
+    return clean(f"{device.get('id')}: {device.get('product')}{size}")
+
+
+def _sensors(document: Mapping[str, Any]) -> str:
+    """What power is measured with; an adapter that has answered and has no sensor says so."""
+    capabilities = document.get("capabilities")
+    if not isinstance(capabilities, Mapping):
+        return MISSING
+    return ", ".join(map(str, capabilities.get("power_sensors") or ())) or "not measured"
 
 
 def _parameter(parameter: Any) -> str:

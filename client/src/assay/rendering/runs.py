@@ -19,6 +19,7 @@ from assay.models import (
 )
 from assay.rendering.planning import planned_power
 from assay.rendering.quality import quality_table
+from assay.rendering.serving import serving_lines
 from assay.rendering.text import (
     MISSING,
     Heading,
@@ -133,6 +134,7 @@ def run_card(run: Run) -> RenderableType:
     ]
     if run.stopped_early is not None:
         lines.append(("stopped early", _stopped_early(run.stopped_early)))
+    lines.extend(serving_lines(run))
     if run.error is not None:
         lines.append(("error", Text(f"{run.error.code}: {run.error.message}", style="red")))
     return Group(fields(lines), Text(""), plan_card(run.plan, power=run.power))

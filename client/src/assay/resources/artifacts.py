@@ -29,9 +29,13 @@ class Artifacts(NamedResources[Artifact]):
         sha256: str | None = None,
         revision: str | None = None,
         serving_parameters: Mapping[str, str] | None = None,
+        endpoint_key: str | None = None,
         description: str = "",
     ) -> Artifact:
-        """Register what is to be evaluated: a model in a form that one backend serves."""
+        """Register what is to be evaluated: a model in a form that one backend serves.
+
+        ``endpoint_key`` is the secret of an artifact of format ``endpoint``; nothing ever shows it again.
+        """
         body = {
             "name": name,
             "model": model,
@@ -41,9 +45,15 @@ class Artifacts(NamedResources[Artifact]):
             "serving_parameters": dict(serving_parameters or {}),
             "description": description,
         }
-        optional = {"sha256": sha256, "revision": revision}
+        optional = {"sha256": sha256, "revision": revision, "endpoint_key": endpoint_key}
         body.update({key: value for key, value in optional.items() if value is not None})
         return self._transport.post("/v1/artifacts", Artifact, body=body)
+
+    def set_key(self, reference: str, endpoint_key: str) -> Artifact:
+        """Give an artifact of format ``endpoint`` another secret, for instances that start from now on."""
+        path = f"{self.path}/{self.get(reference).id}"
+        self._transport.put(f"{path}/endpoint-key", body={"endpoint_key": endpoint_key})
+        return self._transport.get(path, Artifact)
 
 
 class Backends:

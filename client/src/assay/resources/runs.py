@@ -50,8 +50,8 @@ class Runs(NamedResources[Run]):
         ``member_datasets``. ``column_mapping`` goes from a column that the method reads to the dataset's
         column. ``options`` are those of the API: limit, batch_size, concurrency, num_fewshot,
         generation_kwargs, system_instruction, apply_chat_template, fewshot_as_multiturn, seeds, repeats,
-        bootstrap_iterations, reuse_responses, on_failure, max_retries, serving, early_stop (whose
-        baseline_run_id may be a name).
+        bootstrap_iterations, reuse_responses, on_failure, max_retries, serving, goodput, early_stop
+        (whose baseline_run_id may be a name).
         """
         chosen = dict(options or {})
         if chosen.get("early_stop"):
@@ -116,6 +116,11 @@ class Runs(NamedResources[Run]):
     def samples(self, run_id: str, *, limit: int | None = None) -> Iterator[Sample]:
         """What was asked and answered, in the order in which the samples finished."""
         return self._transport.pages(f"/v1/evaluations/{run_id}/samples", Sample, limit=limit)
+
+    def logs(self, run_id: str, file: BinaryIO, *, instance_id: str | None = None) -> None:
+        """Write what the run's serving engines have logged to ``file``; with ``instance_id`` one of them."""
+        path = f"{self.path}/{run_id}/logs"
+        self._transport.download(path, file=file, query={"instance_id": instance_id})
 
     def metrics(self, run_id: str) -> RunMetrics:
         """The run's metrics, so far or final."""
