@@ -195,17 +195,51 @@ class RuntimeComparison(Document):
     note: str | None = None
 
 
+class SensorProvenance(Document):
+    """What the power of one device of one serving instance was taken from.
+
+    ``covered_s``: the part of the instance's ``window_s`` (time with requests in flight) that lies between
+    readings. ``idle_watts_before``: before the engine was started; ``idle_watts``: with it, between requests.
+    """
+
+    instance_id: str
+    sensor: str
+    device_id: str
+    scope: str
+    method: str
+    watts: float
+    joules: float
+    window_s: float
+    covered_s: float
+    readings: int
+    interval_s: float | None = None
+    largest_gap_s: float | None = None
+    idle_watts_before: float | None = None
+    idle_watts: float | None = None
+    grade: str
+    reason: str
+
+
 class PowerProvenance(Document):
-    """Where a run's power comes from; ``grade`` from A (a device's energy counter) to D (no sensor)."""
+    """Where a run's power comes from; ``grade`` from A (a device's energy counter) to D (not measured).
+
+    ``joules``: mean power times ``window_s``; ``measured_joules``: in ``covered_s``, which readings cover.
+    """
 
     grade: str
     reasons: list[str] = Field(default_factory=list)
     sensors: list[str] = Field(default_factory=list)
     scope: str | None = None
+    watts: float | None = None
     joules: float | None = None
+    measured_joules: float | None = None
     window_s: float | None = None
     covered_s: float | None = None
+    largest_gap_s: float | None = None
     readings: int = 0
+    idle_watts: float | None = None
+    idle_watts_before: float | None = None
+    devices: list[SensorProvenance] = Field(default_factory=list)
 
 
 class EnergyComparison(Document):

@@ -4,14 +4,14 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from assay.models import WorkloadParity
-from assay.models.evidence import EnergyComparison, PowerProvenance
+from assay.models.evidence import EnergyComparison, PowerProvenance, SensorProvenance
 from assay.rendering.text import MISSING, Heading, clean, counted, fields, seconds, share, table
 
 GRADES = {
     "A": "energy counter of the whole device",
     "B": "power readings at least once a second over at least 95 % of the time",
     "C": "sparse or partial power readings",
-    "D": "no sensor: nothing was measured",
+    "D": "not measured",
 }
 """What the grades of a power measurement mean."""
 
@@ -38,7 +38,7 @@ def workload_report(workload: WorkloadParity) -> RenderableType:
 
 def energy_report(energy: EnergyComparison) -> RenderableType:
     """Where the power numbers of both sides come from."""
-    base, candidate = _provenance(energy.baseline), _provenance(energy.candidate)
+    base, candidate = power_provenance(energy.baseline), power_provenance(energy.candidate)
     lines: list[tuple[str, str | Text]] = [("power, base", base), ("power, candidate", candidate)]
     if base == candidate:
         lines = [("power, both", base)]
@@ -77,12 +77,27 @@ def _endings(workload: WorkloadParity) -> list[tuple[str, str, str]]:
     ]
 
 
-def _provenance(power: PowerProvenance) -> str:
+def power_provenance(power: PowerProvenance) -> str:
+    """Grade and origin of a run's power, with a line for each device that it was read from."""
     parts = [f"grade {power.grade}: {GRADES.get(power.grade, '')}"]
     if power.joules is not None:
         covered = "" if power.covered_s is None else f" over {seconds(power.covered_s)}"
         parts.append(f"{power.joules:.1f} J{covered}, {counted(power.readings, 'reading')}")
-    return "; ".join((*parts, *power.reasons))
+    lines = ["; ".join((*parts, *power.reasons)), *map(_device, power.devices)]
+    return "\n".join(lines)
+
+
+def _device(device: SensorProvenance) -> str:
+    parts = [f"{device.watts:.1f} W", f"{device.sensor} of the {device.scope}, {device.method}"]
+    if device.interval_s is not None:
+        parts.append(f"a reading every {seconds(device.interval_s)}")
+    if device.largest_gap_s is not None:
+        parts.append(f"largest gap {seconds(device.largest_gap_s)}")
+    if device.idle_watts_before is not None:
+        parts.append(f"{device.idle_watts_before:.1f} W before the engine was started")
+    if device.idle_watts is not None:
+        parts.append(f"{device.idle_watts:.1f} W between requests")
+    return clean(f"{device.device_id}: {', '.join(parts)}")
 
 
 def _whole(value: int | None) -> str:
