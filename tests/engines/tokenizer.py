@@ -13,6 +13,8 @@ from dataclasses import dataclass
 START, TURN, END = "<s>", "<|im_start|>", "<|im_end|>"
 _SPECIAL = (START, TURN, END, *(f"<|reserved_{number}|>" for number in range(4)))
 START_ID, TURN_ID, END_ID = 0, 1, 2
+# What both servers tell of it under /tokenizer_info.
+TOKENIZER_INFO = {"tokenizer_class": "FaithfulTokenizer", "bos_token": START, "eos_token": END}
 FIRST_BYTE_ID = len(_SPECIAL)
 _FIRST_WORD_ID = FIRST_BYTE_ID + 256
 

@@ -27,7 +27,7 @@ _SWITCH = """
  --enable-lora --enable-per-request-metrics --enable-prefix-caching --enable-prompt-tokens-details
  --enable-server-load-tracking --enable-sleep-mode --enforce-eager --log-error-stack --enable-log-outputs
  --return-tokens-as-token-ids --trust-remote-code --trust-request-chat-template --skip-tokenizer-init
- --enable-request-id-headers --disable-custom-all-reduce
+ --enable-request-id-headers --disable-custom-all-reduce --enable-tokenizer-info-endpoint
 """
 _SHORT = {
     "--tensor-parallel-size": "-tp",
@@ -54,6 +54,7 @@ class VllmArguments:
     generation_config: str
     tensor_parallel_size: int
     returns_prompt_details: bool
+    tells_tokenizer: bool
     forces_usage: bool
     fingerprint: str
 
@@ -98,6 +99,7 @@ def parse(words: Sequence[str], environment: Mapping[str, str], *, context: int)
         generation_config=given.generation_config or "auto",
         tensor_parallel_size=given.tensor_parallel_size or 1,
         returns_prompt_details=bool(given.enable_prompt_tokens_details),
+        tells_tokenizer=bool(given.enable_tokenizer_info_endpoint),
         forces_usage=bool(given.enable_force_include_usage),
         fingerprint=f"vllm-0.32.0-{hashlib.sha256(repr(words).encode()).hexdigest()[:8]}",
     )

@@ -20,6 +20,7 @@ from engines.http_server import Reply, Request, dump
 from engines.merging import generate_all
 from engines.processes import CoreProcesses, Habits, ServerProcess, exit_with, load
 from engines.script import Script
+from engines.tokenizer import TOKENIZER_INFO
 from engines.vllm_answers import AnswerWriter
 from engines.vllm_arguments import VllmArguments, parse
 from engines.vllm_requests import Asked, Refused, RequestReader, wrong_type
@@ -61,6 +62,8 @@ class VllmServer:
             ("POST", "/tokenize"): self._tokenize,
             ("POST", "/detokenize"): self._detokenize,
         }
+        if self._arguments.tells_tokenizer:
+            routes["GET", "/tokenizer_info"] = self._tokenizer_info
         route = routes.get((request.method, request.path))
         if route is not None:
             with contextlib.suppress(ConnectionCut):
@@ -155,6 +158,9 @@ class VllmServer:
             names = [self._generator.tokenizer.token_name(token) for token in ids]
         length = self._arguments.max_model_len
         reply.send_json(200, {"count": len(ids), "max_model_len": length, "tokens": ids, "token_strs": names})
+
+    async def _tokenizer_info(self, _: Request, reply: Reply) -> None:
+        reply.send_json(200, TOKENIZER_INFO)
 
     async def _detokenize(self, request: Request, reply: Reply) -> None:
         reply.send_json(200, {"prompt": self._reader.detokenize(_fields(request))})
