@@ -1,6 +1,7 @@
 """What the operator of an adapter can set, read once from the environment."""
 
 import os
+import shlex
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -131,7 +132,7 @@ class ModelServerSettings(AdapterSettings):
 
     launcher: LauncherKind = LauncherKind.PROCESS
     command: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="the server's program and first arguments, separated by blanks"
+        default=(), description="the server's program and first arguments, as in a shell"
     )
     environment: dict[str, str] = Field(
         default_factory=dict, description="more variables for the server's process, as JSON; not secret"
@@ -160,7 +161,7 @@ class ModelServerSettings(AdapterSettings):
     @field_validator("command", mode="before")
     @classmethod
     def _split_command(cls, value: object) -> object:
-        return tuple(value.split()) if isinstance(value, str) else value
+        return tuple(shlex.split(value)) if isinstance(value, str) else value
 
     @field_validator("endpoint_hosts", mode="before")
     @classmethod
