@@ -48,11 +48,11 @@ def test_which_requests_count(tmp_path: Path) -> None:
         request(sent_ns=None, first_token_ns=None, done_ns=None, token_offsets_us=None),
     )
     assert (found.ttft.n, found.latency.n) == (2, 4)
-    assert found.itl.n == 2  # of one request; tokens of one read have no gap
+    assert found.itl.n == 3  # of one request: 1, 1 and 3 ms
     assert quantile(found.ttft, 1) == pytest.approx(0.01, rel=0.01)
     assert quantile(found.latency, 1) == pytest.approx(0.04, rel=0.01)
-    assert found.itl.seconds == pytest.approx([0.002, 0.003], rel=0.01)
-    assert found.itl.shares.tolist() == [0.5, 1.0]
+    assert found.itl.seconds == pytest.approx([0.001, 0.003], rel=0.01)
+    assert found.itl.shares.tolist() == pytest.approx([2 / 3, 1.0])
 
 
 def test_gaps_do_not_reach_from_one_request_to_the_next(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 One table for reports, comparisons, policies and the client. docs/runtime-metrics.md defines each metric.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -39,6 +39,8 @@ class RuntimeMetric:
 
 
 _PERCENTILES: Final = {"P50": 0.50, "P90": 0.90, "P95": 0.95, "P99": 0.99}
+_TIMES: Final = {"ttft": "Time to first token", "itl": "Between tokens", "latency": "Whole request"}
+_OF_TIMES: Final = (*_PERCENTILES, "Mean")
 
 
 def _times(name: str, title: str) -> Iterator[tuple[str, RuntimeMetric]]:
@@ -51,9 +53,8 @@ def _times(name: str, title: str) -> Iterator[tuple[str, RuntimeMetric]]:
 
 def _metrics() -> Iterator[tuple[str, RuntimeMetric]]:
     reported = RuntimeUse.REPORTED
-    yield from _times("ttft", "Time to first token")
-    yield from _times("itl", "Between tokens")
-    yield from _times("latency", "Whole request")
+    for name, title in _TIMES.items():
+        yield from _times(name, title)
     for suffix, words in (("P50", "median"), ("P99", "99th percentile")):
         yield (
             f"scheduleDelay{suffix}",
@@ -108,3 +109,13 @@ JUDGED_METRICS: Final = tuple(
 
 ENERGY_METRICS: Final = tuple(name for name, metric in RUNTIME_METRICS.items() if metric.needs_power)
 """Those that need a power reading."""
+
+
+def metric_families(metrics: Sequence[str]) -> list[str]:
+    """Names of metrics, shorter: ``ttft`` for all its percentiles and its mean, where all are there."""
+    shortened: dict[str, None] = {}
+    for metric in metrics:
+        family = next((name for name in _TIMES if metric.removeprefix(name) in _OF_TIMES), None)
+        whole = family is not None and all(family + suffix in metrics for suffix in _OF_TIMES)
+        shortened[family if whole and family is not None else metric] = None
+    return list(shortened)

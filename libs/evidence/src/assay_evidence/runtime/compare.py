@@ -4,6 +4,7 @@ import numpy
 
 from assay_evidence.facts import RunFacts
 from assay_evidence.report import ComparisonSettings, EnergyComparison, Interval, RuntimeComparison
+from assay_evidence.runtime.gaps import TOLD_SPREAD
 from assay_evidence.runtime.goodput import read_bounds
 from assay_evidence.runtime.measure import TIMING_COLUMNS, RunMeasurements, measure
 from assay_evidence.runtime.measured import Measured
@@ -59,16 +60,14 @@ def compare_runtime(
         if name == "coldStart":
             made.append(_cold_start(baseline.facts, candidate.facts))
             continue
-        unlike = None
-        if name in ENERGY_METRICS and not energy.comparable:
-            unlike = energy.note
+        unlike = note = None
+        if name in ENERGY_METRICS:
+            unlike, note = (None, energy.note) if energy.comparable else (energy.note, None)
         elif name.startswith("goodput"):
             unlike = unlike_bounds
-        made.append(
-            _compared(
-                name, sides[0], sides[1], unlike=unlike, note=energy.note if name in ENERGY_METRICS else None
-            )
-        )
+        elif name.startswith("itl"):
+            note = _spread(sides[0], sides[1])
+        made.append(_compared(name, sides[0], sides[1], unlike=unlike, note=note))
     return made
 
 
@@ -106,6 +105,17 @@ def _correct_answers(run: RunEvidence, metric: str | None) -> CorrectAnswers | N
 
 def _is_higher_better(facts: RunFacts, metric: str) -> bool:
     return facts.higher_is_better.get(metric, True)
+
+
+def _spread(baseline: RunMeasurements, candidate: RunMeasurements) -> str | None:
+    """How many gaps are shares of a longer one, where that is worth telling."""
+    shares = [side.gaps.spread_share for side in (baseline, candidate)]
+    if max(shares) <= TOLD_SPREAD:
+        return None
+    return (
+        f"{shares[0]:.1%} of the baseline's gaps and {shares[1]:.1%} of the candidate's are shares of a "
+        "longer one, because their tokens came together"
+    )
 
 
 def _values(name: str, first: Measured, second: Measured) -> RuntimeComparison:

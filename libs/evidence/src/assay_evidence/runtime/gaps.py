@@ -23,6 +23,8 @@ import pyarrow
 from assay_evidence.runtime.timeline import FloatArray, IntArray
 
 MICROSECONDS = 1e6
+TOLD_SPREAD = 0.005
+"""Share of gaps made by spreading above which a reader is told of it."""
 # Larger than any offset: stamps of one request lie above all those of the request before.
 _APART = 1 << 33
 

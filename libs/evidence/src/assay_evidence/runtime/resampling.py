@@ -103,6 +103,11 @@ class ObservedGaps:
     merged: int
     unknown: int
 
+    @property
+    def spread_share(self) -> float:
+        """Share of the gaps that were made by spreading; 0 without any gap."""
+        return self.spread / self.observations.n if self.observations.n else 0.0
+
 
 def draw_blocks(count: int, *, resamples: int, seed: int, side: int) -> Weights:
     """Weights of the resamples of a run with ``count`` blocks; both sides of a comparison draw for itself."""

@@ -50,6 +50,7 @@ EXPECTED = (
     "options.max_retries",
     "options.reuse_responses",
     "options.serving*",
+    "options.goodput*",
     "options.bootstrap_iterations",
     "harness.options.bootstrap_iterations",
     # The order in which documents are evaluated, and when to stop; a finding of its own tells of it.

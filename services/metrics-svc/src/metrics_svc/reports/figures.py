@@ -38,6 +38,8 @@ _TICK_STEPS: tuple[tuple[float, ...], ...] = (
     (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9),
 )
 """Multiples of a power of ten, sparse to dense; the first that gives enough ticks is taken."""
+LABEL_WIDTH = 0.18
+"""Part of a time axis that a label such as ``200 ms`` takes up, with room around it."""
 ROWS_PER_PLOT = 12
 MOST_ROWS = 24
 """Metrics in a forest plot; the table has all of them."""
@@ -190,11 +192,21 @@ def _time_ticks(axes: "Axes", *, runs: Sequence[Distribution]) -> None:
         ]
         if len(ticks) >= FEWEST_TICKS:
             break
+    ticks = _with_room(ticks, least=(high / low) ** LABEL_WIDTH)
     axes.set_xlim(low, high)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.set_xticklabels([_round_time(tick) for tick in ticks])
+
+
+def _with_room(ticks: Sequence[float], *, least: float) -> list[float]:
+    """Ticks of which each is at least so many times the one before."""
+    kept: list[float] = []
+    for tick in ticks:
+        if not kept or tick >= least * kept[-1]:
+            kept.append(tick)
+    return kept
 
 
 def _round_time(seconds: float) -> str:

@@ -10,6 +10,8 @@ import pyarrow.compute as compute
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from assay_evidence.runtime.gaps import gaps_of_lists
+
 BINS_PER_DECADE = 256
 """Every bin is 0.9 % wide, which no curve on a screen resolves."""
 SHORTEST_S = 1e-6
@@ -17,7 +19,6 @@ DECADES = 10
 ROWS_AT_ONCE = 4096
 
 NANOSECONDS = 1e9
-MICROSECONDS = 1e6
 
 _COLUMNS = [
     "kind",
@@ -46,7 +47,8 @@ class RunLatencies:
 
     Attributes:
         ttft: first token with text minus sent, of what was generated.
-        itl: gaps between the tokens of requests with a time for every token; tokens of one read have none.
+        itl: gaps between the tokens of requests with a time for every token; tokens that came together
+            share the time before them.
         latency: response complete minus sent.
     """
 
@@ -61,11 +63,12 @@ class _Histogram:
     def __init__(self) -> None:
         self._counts = numpy.zeros(DECADES * BINS_PER_DECADE, dtype=numpy.int64)
 
-    def add(self, seconds: NDArray[numpy.float64]) -> None:
-        """Count durations; what is not above zero is no duration."""
-        durations = seconds[seconds > 0]
-        bins = numpy.floor(numpy.log10(durations / SHORTEST_S) * BINS_PER_DECADE).astype(numpy.int64)
-        numpy.add.at(self._counts, numpy.clip(bins, 0, len(self._counts) - 1), 1)
+    def add(self, seconds: NDArray[numpy.float64], times: NDArray[numpy.int64] | None = None) -> None:
+        """Count durations, each as many ``times`` as given or once; what is not above zero is no duration."""
+        positive = seconds > 0
+        bins = numpy.floor(numpy.log10(seconds[positive] / SHORTEST_S) * BINS_PER_DECADE).astype(numpy.int64)
+        counts = 1 if times is None else times[positive]
+        numpy.add.at(self._counts, numpy.clip(bins, 0, len(self._counts) - 1), counts)
 
     def distribution(self) -> Distribution | None:
         """The distribution so far, with one point for each bin that has any."""
@@ -92,7 +95,8 @@ def read_latencies(requests: Path) -> RunLatencies:
             has_text = generated & _booleans(compute.greater(first, 0))
             ttft.add(_seconds(compute.subtract(first, sent))[has_text])
             exact = generated & _flags(batch, "exact_token_times")
-            itl.add(_gaps(batch.column("token_offsets_us"), exact))
+            gaps = gaps_of_lists(batch.column("token_offsets_us").filter(pyarrow.array(exact)))
+            itl.add(gaps.seconds, gaps.tokens)
     return RunLatencies(ttft=ttft.distribution(), itl=itl.distribution(), latency=latency.distribution())
 
 
@@ -108,19 +112,3 @@ def _booleans(values: Any) -> NDArray[numpy.bool_]:
 def _seconds(nanoseconds: Any) -> NDArray[numpy.float64]:
     """Null is NaN."""
     return numpy.asarray(nanoseconds.to_numpy(zero_copy_only=False), dtype=numpy.float64) / NANOSECONDS
-
-
-def _gaps(offsets: Any, wanted: NDArray[numpy.bool_]) -> NDArray[numpy.float64]:
-    """Seconds between successive tokens of each wanted request."""
-    chosen = offsets.filter(pyarrow.array(wanted))
-    chosen = chosen.filter(chosen.is_valid())
-    if len(chosen) == 0:
-        return numpy.empty(0)
-    flat = chosen.flatten().to_numpy(zero_copy_only=False).astype(numpy.float64)
-    lengths = numpy.diff(chosen.offsets.to_numpy())
-    steps = numpy.diff(flat)
-    # The step from one request's last token to the next one's first is no gap.
-    borders = numpy.cumsum(lengths)[:-1] - 1
-    inside = numpy.ones(len(steps), dtype=bool)
-    inside[borders[(borders >= 0) & (borders < len(steps))]] = False
-    return numpy.asarray(steps[inside] / MICROSECONDS, dtype=numpy.float64)

@@ -5,10 +5,16 @@ import re
 from collections.abc import Iterable, Sequence
 
 from assay_evidence.decision import Judgement, Verdict
-from assay_evidence.report import CandidateReport, Finding, QualityComparison, Severity
+from assay_evidence.report import CandidateReport, EnergyComparison, Finding, QualityComparison, Severity
 from metrics_svc.reports import wording
 from metrics_svc.reports.material import ComparisonMaterial, DecisionMaterial
-from metrics_svc.reports.terms import FLIP_TERMS, comparison_words, runtime_title
+from metrics_svc.reports.terms import (
+    FLIP_TERMS,
+    comparison_words,
+    measured_metrics,
+    runtime_remarks,
+    runtime_title,
+)
 
 MOST_BYTES = 60_000
 """GitHub and GitLab refuse comments of more than 65,536 characters."""
@@ -195,7 +201,7 @@ def _noise(report: CandidateReport) -> list[str]:
 
 def _runtime(report: CandidateReport) -> list[str]:
     rows = []
-    for one in report.runtime:
+    for one in measured_metrics(report):
         interval = one.ratio_interval_95
         sign = "≥ " if one.at_least else ""
         rows.append(
@@ -213,7 +219,32 @@ def _runtime(report: CandidateReport) -> list[str]:
     grades = f"Energy: baseline grade {energy.baseline.grade}, candidate grade {energy.candidate.grade}"
     note = f": {text(energy.note)}" if energy.note else ""
     comparable = "" if energy.comparable else ", **not comparable**"
-    return [_table(("", "Baseline", "Candidate", "Ratio (95 %)"), rows), f"{grades}{comparable}{note}"]
+    remarks = [f"- {text(', '.join(one.metrics))}: {text(one.remark)}" for one in runtime_remarks(report)]
+    return [
+        _table(("", "Baseline", "Candidate", "Ratio (95 %)"), rows),
+        *(["\n".join(remarks)] if remarks else []),
+        f"{grades}{comparable}{note}",
+        *_power_records(energy),
+    ]
+
+
+def _power_records(energy: EnergyComparison) -> list[str]:
+    """What the power of each device was read from."""
+    rows = [
+        (
+            f"{role}: {text(one.device_id, longest=LONGEST_CELL)}",
+            f"{text(one.sensor)} of the {text(one.scope)}, {text(one.method)}",
+            wording.measured(one.watts, "W"),
+            f"{wording.measured(one.covered_s, 's')} of {wording.measured(one.window_s, 's')}",
+            f"{wording.count(one.readings)}, largest gap {wording.measured(one.largest_gap_s, 's')}",
+            wording.measured(one.idle_watts_before, "W"),
+            one.grade,
+        )
+        for role, side in (("Baseline", energy.baseline), ("Candidate", energy.candidate))
+        for one in side.devices
+    ]
+    headings = ("Device", "Sensor", "Mean power", "Covered", "Readings", "Idle before", "Grade")
+    return [_table(headings, rows)] if rows else []
 
 
 def _coverage(report: CandidateReport) -> list[str]:

@@ -30,7 +30,15 @@ from metrics_svc.reports.figures import forest_plots, latency_curves
 from metrics_svc.reports.latencies import RunLatencies
 from metrics_svc.reports.material import CandidateMaterial, ComparisonMaterial, DecisionMaterial, Example
 from metrics_svc.reports.rules import quality_rule, runtime_rule
-from metrics_svc.reports.terms import FLIP_TERMS, FlipTerm, comparison_words, runtime_title
+from metrics_svc.reports.terms import (
+    FLIP_TERMS,
+    FlipTerm,
+    comparison_words,
+    is_further,
+    measured_metrics,
+    runtime_remarks,
+    runtime_title,
+)
 
 EXAMPLES_PER_CLASS = 3
 """For each direction; more would bury the page."""
@@ -143,6 +151,8 @@ def _environment() -> Environment:
         "severity_tone": lambda severity: _SEVERITIES[severity][1],
         "effect_tone": _EFFECTS.__getitem__,
         "runtime_title": runtime_title,
+        "runtime_remarks": runtime_remarks,
+        "measured_metrics": measured_metrics,
         "flip_rows": _flip_rows,
         "workload_rows": _workload_rows,
         "quality_rule": quality_rule,
@@ -150,6 +160,7 @@ def _environment() -> Environment:
         "json": _json,
         "moment": _moment,
     }
+    environment.tests["further"] = is_further
     return environment
 
 

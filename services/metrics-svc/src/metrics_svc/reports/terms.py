@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from assay_evidence.report import CandidateReport, FlipClass, Severity
+from assay_evidence.report import CandidateReport, FlipClass, RuntimeComparison, Severity
+from assay_evidence.runtime_metrics import RUNTIME_METRICS, metric_families
 from metrics_svc.reports.wording import Tone, count, margin_words, share
 
 
@@ -23,25 +24,40 @@ FLIP_TERMS = {
     FlipClass.OTHER: FlipTerm("Other", "none of the above"),
 }
 
-_RUNTIME_TITLES = {
-    "ttftP50": "Time to first token, median",
-    "ttftP99": "Time to first token, 99th percentile",
-    "itlP50": "Between tokens, median",
-    "itlP99": "Between tokens, 99th percentile",
-    "latencyP50": "Whole request, median",
-    "latencyP99": "Whole request, 99th percentile",
-    "tps": "Output tokens per second",
-    "requestsPerSecond": "Requests per second",
-    "power": "Power",
-    "tokensPerWatt": "Tokens per joule",
-    "joulesPerToken": "Energy of a token",
-    "joulesPerCorrectAnswer": "Energy of a correct answer",
-}
-
 
 def runtime_title(metric: str) -> str:
     """A runtime metric in words; its own name where there are none."""
-    return _RUNTIME_TITLES.get(metric, metric)
+    known = RUNTIME_METRICS.get(metric)
+    return metric if known is None else known.title
+
+
+class RuntimeRemark(NamedTuple):
+    """What must be known of some runtime metrics, by their names, beside their numbers."""
+
+    metrics: list[str]
+    remark: str
+
+
+def measured_metrics(report: CandidateReport) -> list[RuntimeComparison]:
+    """Those that at least one of the runs has a value of."""
+    return [one for one in report.runtime if one.baseline is not None or one.candidate is not None]
+
+
+def is_further(metric: str) -> bool:
+    """Whether a metric says more of what another one sums up: percentiles beside p50 and p99, and means."""
+    return metric.endswith(("P90", "P95", "Mean"))
+
+
+def runtime_remarks(report: CandidateReport) -> list[RuntimeRemark]:
+    """Why values and intervals are missing, and what else bears on them: each remark with its metrics."""
+    found: dict[str, list[str]] = {}
+    for one in report.runtime:
+        if one.note:
+            found.setdefault(one.note, []).append(one.metric)
+        if one.difference is not None and one.difference_interval_95 is None:
+            why = one.interval_method.removeprefix("none").removeprefix(": ")
+            found.setdefault(f"no interval{why and ': '}{why}", []).append(one.metric)
+    return [RuntimeRemark(metric_families(metrics), remark) for remark, metrics in found.items()]
 
 
 class ComparisonWords(NamedTuple):

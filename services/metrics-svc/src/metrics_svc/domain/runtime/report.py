@@ -153,12 +153,11 @@ def _gaps(
     measured: RunMeasurements, counts: RequestCounts, estimates: Mapping[str, RuntimeEstimate]
 ) -> GapDistribution:
     gaps = measured.gaps
-    n = gaps.observations.n
-    after_first = n + gaps.unknown
+    after_first = gaps.observations.n + gaps.unknown
     return GapDistribution(
         **dict(_distribution("itl", estimates)),
         spread_gaps=gaps.spread,
-        spread_share=gaps.spread / n if n else 0.0,
+        spread_share=gaps.spread_share,
         merged_gaps=gaps.merged,
         merged_share=gaps.merged / after_first if after_first else 0.0,
         unknown_gaps=gaps.unknown,

@@ -3,14 +3,13 @@
 from collections.abc import Iterator, Mapping
 
 from assay_evidence.report import RuntimeEstimate
+from assay_evidence.runtime.gaps import TOLD_SPREAD
 from assay_evidence.runtime.resampling import ObservedGaps
 from metrics_svc.domain.runtime.counts import RequestCounts
 from metrics_svc.domain.runtime.serving import CalibrationErrors, Serving
 
 MOST_ERROR = 0.1
 """Share of a median above which the adapter's own p99 error is told."""
-MOST_SPREAD = 0.005
-"""Share of spread gaps above which they are told."""
 
 
 def warnings_of(
@@ -38,18 +37,17 @@ def _calibrated(estimates: Mapping[str, RuntimeEstimate], errors: list[Calibrati
 
 
 def _spread(gaps: ObservedGaps, errors: list[CalibrationErrors]) -> Iterator[str]:
-    n = gaps.observations.n
-    if not n or gaps.spread <= MOST_SPREAD * n:
+    if gaps.spread_share <= TOLD_SPREAD:
         return
     told = (
-        f"{gaps.spread / n:.1%} of the gaps between tokens are shares of a longer one, because their tokens "
-        "came together"
+        f"{gaps.spread_share:.1%} of the gaps between tokens are shares of a longer one, because their "
+        "tokens came together"
     )
     if not errors:
         yield f"{told}: the engine sends several at once, or the adapter was too slow to keep them apart"
         return
     own = max(one.merged_gap_share for one in errors)
-    why = "it may have been too slow" if own > MOST_SPREAD else "the engine sends several at once"
+    why = "it may have been too slow" if own > TOLD_SPREAD else "the engine sends several at once"
     yield f"{told}; the adapter merged {own:.1%} in its own calibration, so {why}"
 
 
