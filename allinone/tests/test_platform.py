@@ -16,10 +16,21 @@ from pydantic import SecretStr
 from assay_allinone.platform import Ports, PortTaken, platform, process_specs, reserved_ports, secret
 from assay_allinone.settings import PlatformSettings
 from assay_allinone.supervisor import AlreadyRunning, owned_directory
-from assay_chassis.processes import LOOPBACK
+from assay_chassis.local import ServerNotInstalled
+from assay_chassis.processes import LOOPBACK, ProcessSpec
 
 PORTS = Ports(
-    gateway=1, nats=2, nats_monitoring=3, mongo=4, cpu_adapter=5, dataset=6, method=7, eval=8, metrics=9
+    gateway=1,
+    nats=2,
+    nats_monitoring=3,
+    mongo=4,
+    cpu_adapter=5,
+    dataset=6,
+    method=7,
+    eval=8,
+    metrics=9,
+    gpu_adapter=10,
+    rngd_adapter=11,
 )
 
 
@@ -37,7 +48,7 @@ def test_ports_are_those_of_the_last_start_where_they_are_free(home: Path) -> No
     ):
         ours = {getattr(first, name) for name in Ports.__dataclass_fields__}
         theirs = {getattr(others, name) for name in Ports.__dataclass_fields__}
-        assert len(ours) == 9
+        assert len(ours) == len(Ports.__dataclass_fields__)
         assert not ours & theirs
     with (
         socket.create_server((LOOPBACK, first.nats)),
@@ -87,6 +98,32 @@ def test_every_process_finds_the_others_where_they_are(home: Path) -> None:
     assert environment["ASSAY_INTERNAL_KEY"] in configuration
     assert (home / "api-key").read_text().strip() in configuration
     assert environment["ASSAY_INTERNAL_KEY"] != (home / "api-key").read_text().strip()
+
+
+def test_adapters_run_where_the_operator_asks_for_them(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def names() -> set[str]:
+        return {spec.name for spec in specs() if spec.name.endswith("-adapter")}
+
+    def specs() -> list[ProcessSpec]:
+        return process_specs(home, ports=PORTS, settings=PlatformSettings())
+
+    monkeypatch.setenv("ASSAY_UP_ADAPTERS", "cpu, gpu")
+    monkeypatch.setenv("ASSAY_GPU_COMMAND", "no-such-vllm serve")
+    with pytest.raises(ServerNotInstalled, match=r"'no-such-vllm'.*ASSAY_GPU_LAUNCHER"):
+        specs()
+    monkeypatch.setenv("ASSAY_GPU_LAUNCHER", "endpoint")
+    assert names() == {"cpu-adapter", "gpu-adapter"}
+    by_name = {spec.name: spec for spec in specs()}
+    assert by_name["gpu-adapter"].argv[1:] == ("-m", "assay_adapter_gpu")
+    assert by_name["gpu-adapter"].environment["ASSAY_GPU_LISTEN"] == "127.0.0.1:10"
+    assert by_name["eval-worker"].depends_on == ("services", "cpu-adapter", "gpu-adapter")
+    assert by_name["services"].environment["ASSAY_ADAPTERS"] == "cpu=127.0.0.1:5,gpu=127.0.0.1:10"
+    monkeypatch.setenv("ASSAY_ADAPTERS", "cpu=10.0.0.5:7001")
+    assert names() == {"gpu-adapter"}, "the user's own takes the place of this machine's"
+    assert specs()[-1].name == "gateway"
+    monkeypatch.setenv("ASSAY_UP_ADAPTERS", "tpu")
+    with pytest.raises(ValueError, match="up_adapters"):
+        specs()
 
 
 def gateway_configuration_of(path: Path) -> str:

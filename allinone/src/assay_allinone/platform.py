@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from assay_allinone.adapters import adapter_spec
 from assay_allinone.gateway import GatewayConfiguration, Upstream, Upstreams, gateway_command
 from assay_allinone.services import SERVICES
 from assay_allinone.settings import PlatformSettings
@@ -26,7 +27,6 @@ from assay_chassis.processes import (
     HttpProbe,
     PortReservation,
     ProcessSpec,
-    TcpProbe,
 )
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,6 @@ CLIENT_NAME = "owner"
 
 # Building the index of evaluation tasks takes some 20 s at the first start, longer on a busy machine.
 _SERVICES_START_TIMEOUT = 240.0
-_ADAPTER_START_TIMEOUT = 60.0
 
 
 class PortTaken(RuntimeError):
@@ -57,6 +56,12 @@ class Ports:
     method: int
     eval: int
     metrics: int
+    gpu_adapter: int
+    rngd_adapter: int
+
+    def of_adapter(self, backend: str) -> int:
+        """The port of the adapter of a backend."""
+        return {"cpu": self.cpu_adapter, "gpu": self.gpu_adapter, "rngd": self.rngd_adapter}[backend]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,7 @@ class RunningPlatform:
     """A platform that is ready.
 
     ``documentation`` has the address of each service's API page by its short name; ``supervisor`` gives
-    process ids by name (nats, mongo, cpu-adapter, services, eval-worker, gateway), and kills one for a
+    process ids by name (nats, mongo, cpu-adapter, services, eval-worker, gateway, ...), and kills one for a
     test.
     """
 
@@ -88,7 +93,7 @@ async def platform(
     Raises:
         AlreadyRunning: another platform uses the home directory.
         PortTaken: ASSAY_GATEWAY_PORT is set to a port that somebody uses.
-        ServerNotInstalled: a server's wheel is missing.
+        ServerNotInstalled: a server's wheel is missing, or the engine of an adapter that was asked for.
         ServerStartError: a process did not become ready; the message has the end of its log.
     """
     settings = settings or PlatformSettings()
@@ -124,27 +129,17 @@ async def platform(
 def process_specs(home: Path, *, ports: Ports, settings: PlatformSettings) -> list[ProcessSpec]:
     """Describe every process of the platform, writing the configuration files that they read.
 
-    Raises ServerNotInstalled where a server's wheel is missing.
+    Raises ServerNotInstalled where a server's wheel is missing, or the engine of an adapter.
     """
     environment = service_environment(home, ports=ports, settings=settings)
     specs = [
         nats_command(home / "data" / "nats", port=ports.nats, monitoring_port=ports.nats_monitoring),
-        ProcessSpec(
-            name="cpu-adapter",
-            argv=(sys.executable, "-m", "assay_adapter_cpu"),
-            environment={
-                **environment,
-                "ASSAY_CPU_LISTEN": f"{LOOPBACK}:{ports.cpu_adapter}",
-                "ASSAY_CPU_HOME": str(home),
-            },
-            # gRPC servers bind last: a connection means ready.
-            ready=TcpProbe(ports.cpu_adapter),
-            start_timeout=_ADAPTER_START_TIMEOUT,
+        *(
+            adapter_spec(backend, home=home, port=ports.of_adapter(backend), environment=environment)
+            for backend in own_adapters(settings)
         ),
     ]
-    if replaces_cpu_adapter(settings):
-        specs = [spec for spec in specs if spec.name != "cpu-adapter"]
-    adapters = tuple(spec.name for spec in specs if spec.name == "cpu-adapter")
+    adapters = tuple(spec.name for spec in specs[1:])
     stores: tuple[str, ...] = ("nats",)
     if settings.mongo_uri is None:
         try:
@@ -198,7 +193,7 @@ def service_environment(home: Path, *, ports: Ports, settings: PlatformSettings)
         "ASSAY_NATS_URL": f"nats://{LOOPBACK}:{ports.nats}",
         "ASSAY_MONGO_URI": mongo,
         "ASSAY_INTERNAL_KEY": secret(home / "run" / "internal-key", prefix=""),
-        "ASSAY_ADAPTERS": adapter_addresses(settings, own=f"cpu={LOOPBACK}:{ports.cpu_adapter}"),
+        "ASSAY_ADAPTERS": adapter_addresses(settings, ports=ports),
         "ASSAY_HOST": LOOPBACK,
         **{f"ASSAY_{name.upper()}_PORT": str(port) for name, port in services.items()},
         **{f"ASSAY_{name.upper()}_URL": f"http://{LOOPBACK}:{port}" for name, port in services.items()},
@@ -208,16 +203,16 @@ def service_environment(home: Path, *, ports: Ports, settings: PlatformSettings)
     }
 
 
-def replaces_cpu_adapter(settings: PlatformSettings) -> bool:
-    """Whether an adapter of the user's takes the place of this machine's own."""
-    return any(entry.strip().startswith("cpu=") for entry in settings.adapters.split(","))
+def own_adapters(settings: PlatformSettings) -> tuple[str, ...]:
+    """Backends whose adapters run on this machine: those asked for, unless the user has one elsewhere."""
+    elsewhere = {entry.partition("=")[0].strip() for entry in settings.adapters.split(",")}
+    return tuple(backend for backend in settings.up_adapters if backend not in elsewhere)
 
 
-def adapter_addresses(settings: PlatformSettings, *, own: str) -> str:
-    """The value of ASSAY_ADAPTERS for the services: the user's adapters, and `own` unless replaced."""
-    if replaces_cpu_adapter(settings):
-        return settings.adapters
-    return ",".join(filter(None, (own, settings.adapters)))
+def adapter_addresses(settings: PlatformSettings, *, ports: Ports) -> str:
+    """The value of ASSAY_ADAPTERS for the services: this machine's own adapters and the user's."""
+    own = [f"{backend}={LOOPBACK}:{ports.of_adapter(backend)}" for backend in own_adapters(settings)]
+    return ",".join(filter(None, (*own, settings.adapters)))
 
 
 def secret(path: Path, *, prefix: str) -> str:

@@ -1,9 +1,11 @@
 """What the user may set for the platform on one machine. Read once, at the start."""
 
+import re
 from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class PlatformSettings(BaseSettings):
@@ -13,8 +15,9 @@ class PlatformSettings(BaseSettings):
         home: directory of everything the platform keeps: data, keys, logs.
         mongo_uri: a MongoDB to use; the embedded server runs if not set.
         gateway_port: port of the gateway; 8080 or, where that is taken, a free one if not set.
-        adapters: serving adapters that run elsewhere, ``gpu=10.0.0.5:7001,...``; one named ``cpu`` takes the
-            place of this machine's own.
+        adapters: serving adapters that run elsewhere, ``gpu=10.0.0.5:7001,...``; each takes the place of this
+            machine's own for its backend.
+        up_adapters: backends whose adapters run on this machine: ``cpu``, ``gpu``, ``rngd``.
         no_proxy: hosts that the user's own environment exempts from its HTTP proxy (``NO_PROXY``).
     """
 
@@ -24,7 +27,17 @@ class PlatformSettings(BaseSettings):
     mongo_uri: SecretStr | None = None
     gateway_port: int | None = Field(default=None, ge=1, le=65535)
     adapters: str = ""
+    up_adapters: Annotated[tuple[Literal["cpu", "gpu", "rngd"], ...], NoDecode] = ("cpu",)
     no_proxy: str = Field(default="", validation_alias=AliasChoices("no_proxy", "NO_PROXY"))
+
+    @field_validator("up_adapters", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return (
+            tuple(dict.fromkeys(filter(None, re.split(r"[\s,]+", value))))
+            if isinstance(value, str)
+            else value
+        )
 
 
 class GatewaySettings(BaseSettings):
