@@ -1,9 +1,8 @@
 """The gRPC server of an adapter: everything that does not depend on the backend."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -11,16 +10,21 @@ import grpc
 from opentelemetry.trace import TracerProvider
 
 from assay_serving.backend import ServingBackend
+from assay_serving.calibration import calibrate
 from assay_serving.convert import from_proto, to_proto
-from assay_serving.errors import ServingError
+from assay_serving.errors import ServingError, UnknownInstance
+from assay_serving.event_loop import LoopLag
 from assay_serving.instances import InstanceTable
-from assay_serving.power.host import ProcessTreeCpu, RaplMeter
+from assay_serving.power.host import ProcessTreeCpu
+from assay_serving.power.sampler import sample
 from assay_serving.request_stream import GenerateStream, RequestStream, ScoreStream
+from assay_serving.serving_instance import ServingInstance
 from assay_serving.session import ERROR_TRAILER
 from assay_serving.tracing import CallTracer
 from assay_serving.types import ErrorCode, ProvisionSpec, TelemetrySample
 from assay_serving.v1 import serving_pb2 as pb
 from assay_serving.v1 import serving_pb2_grpc
+from assay_serving.validation import check_log_bytes
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -34,6 +38,7 @@ _STATUS_OF_CODE = {
     ErrorCode.ARTIFACT_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     ErrorCode.UNKNOWN_INSTANCE: grpc.StatusCode.NOT_FOUND,
     ErrorCode.NOT_READY: grpc.StatusCode.FAILED_PRECONDITION,
+    ErrorCode.FENCED: grpc.StatusCode.PERMISSION_DENIED,
     ErrorCode.ARTIFACT_MISMATCH: grpc.StatusCode.FAILED_PRECONDITION,
 }
 
@@ -50,8 +55,7 @@ async def serve_adapter(
 
     Each call gets a span of `tracer_provider` (OpenTelemetry's global one by default), below the caller's.
 
-    On the way out every instance is released and its engine ended. Enter it on the main thread's event loop:
-    the engines of process launchers are tied to the thread that starts them.
+    On the way out no instance is taken any more, all are released, and their engines ended.
 
     Raises:
         OSError: the address cannot be bound.
@@ -88,7 +92,7 @@ class _Servicer(serving_pb2_grpc.ServingAdapterServicer):
         self._backend = backend
         self._table = table
         self._tracer = tracer
-        self._rapl = RaplMeter()
+        self._calibrating = asyncio.Lock()
 
     async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:
         return to_proto(await self._backend.describe())  # type: ignore[no-any-return]
@@ -107,27 +111,42 @@ class _Servicer(serving_pb2_grpc.ServingAdapterServicer):
 
     async def KeepAlive(self, request: pb.KeepAliveRequest, context: Context) -> pb.KeepAliveResponse:
         async with self._serving(context, "KeepAlive"):
-            view = self._table.keep_alive(request.instance_id, lease=request.lease_ms / 1000)
+            view = self._table.keep_alive(
+                request.instance_id,
+                lease=request.lease_ms / 1000,
+                fencing_token=request.fencing_token,
+            )
             return pb.KeepAliveResponse(lease_expires_unix_ns=view.lease_expires_unix_ns)
+
+    async def Calibrate(self, request: pb.CalibrateRequest, context: Context) -> pb.Calibration:
+        async with self._serving(context, "Calibrate"):
+            _ = self._table.get(request.instance_id).ready_engine
+            others = self._table.others_serving(request.instance_id)
+            async with self._calibrating:  # two at once would measure each other
+                return to_proto(await calibrate(other_instances=others))  # type: ignore[no-any-return]
+
+    async def Logs(self, request: pb.LogsRequest, context: Context) -> pb.LogsResponse:
+        async with self._serving(context, "Logs"):
+            max_bytes = check_log_bytes(request.max_bytes)
+            return to_proto(  # type: ignore[no-any-return]
+                await self._table.read_log(request.instance_id, max_bytes=max_bytes)
+            )
 
     async def Release(self, request: pb.ReleaseRequest, context: Context) -> pb.ReleaseResponse:
         existed = await self._table.release(request.instance_id, reason=request.reason)
-        return pb.ReleaseResponse(existed=existed)
+        reply = pb.ReleaseResponse(existed=existed)
+        with suppress(UnknownInstance):
+            reply.instance.CopyFrom(to_proto(self._table.get(request.instance_id).current()))
+        return reply
 
     async def Telemetry(
         self, request: pb.TelemetryRequest, context: Context
     ) -> AsyncIterator[pb.TelemetryEvent]:
         async with self._serving(context, "Telemetry"):
             instance = self._table.get(request.instance_id)
-            engine = instance.ready_engine
-            cpu = ProcessTreeCpu(engine.process_id) if engine.process_id else None
-            while not instance.view.state.is_final:
-                now = time.monotonic_ns()
-                readings = self._rapl.read() + ((cpu.read(),) if cpu else ())
-                yield to_proto(
-                    TelemetrySample(mono_ns=now, readings=readings, unavailable=self._rapl.unavailable)
-                )
-                await asyncio.sleep((request.period_ms or 1000) / 1000)
+            async with aclosing(_telemetry(instance, period=request.period_ms / 1000 or None)) as samples:
+                async for one in samples:
+                    yield to_proto(one)
 
     async def Generate(
         self, request_iterator: AsyncIterator[pb.GenerateCall], context: Context
@@ -153,6 +172,33 @@ class _Servicer(serving_pb2_grpc.ServingAdapterServicer):
                 trailer = to_proto(error.to_failure()).SerializeToString()
                 status = _STATUS_OF_CODE.get(error.code, grpc.StatusCode.INTERNAL)
                 await context.abort(status, error.message, trailing_metadata=((ERROR_TRAILER, trailer),))
+
+
+async def _telemetry(
+    instance: ServingInstance, *, period: float | None
+) -> AsyncGenerator[TelemetrySample, None]:
+    """Samples of a ready instance until it ends."""
+    engine = instance.ready_engine
+    cpu = ProcessTreeCpu(engine.process_id) if engine.process_id else None
+    lag = LoopLag()  # of this stream alone, as a reading begins the next
+    lag.start()
+    over = asyncio.create_task(instance.over.wait())
+    following: asyncio.Future[TelemetrySample] = asyncio.Future()
+    try:
+        async with aclosing(sample(engine.power_sources(), cpu, period=period, lag=lag)) as samples:  # type: ignore[type-var]
+            try:
+                while True:
+                    following = asyncio.ensure_future(anext(samples))
+                    await asyncio.wait({over, following}, return_when=asyncio.FIRST_COMPLETED)
+                    if not following.done():
+                        return
+                    yield following.result()
+            finally:  # the iterator can be closed once nobody waits for its next item
+                over.cancel()
+                following.cancel()
+                await asyncio.gather(over, following, return_exceptions=True)
+    finally:
+        lag.stop()
 
 
 async def _replies(stream: RequestStream, calls: AsyncIterator[Any]) -> AsyncIterator[Any]:

@@ -1,75 +1,43 @@
-"""The instances of one adapter: their states, their leases and who watches them."""
+"""The instances of one adapter: their leases, who may have them, and that nothing is left of them."""
 
 import asyncio
-import contextlib
 import logging
 import time
-import uuid
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 from assay_serving.backend import Engine, ServingBackend
 from assay_serving.errors import (
     EngineDied,
+    Fenced,
     InvalidRequest,
     NoCapacity,
-    NotReady,
     ServingError,
     StartFailed,
     UnknownInstance,
 )
-from assay_serving.types import Instance, InstanceEvent, InstanceState, PhaseTimes, Provenance, ProvisionSpec
-from assay_serving.validation import check_provision
+from assay_serving.fencing import Fences
+from assay_serving.launchers.server import Progress
+from assay_serving.ledger import Phase
+from assay_serving.power.sampler import IdleMeter
+from assay_serving.serving_instance import Ending, ServingInstance
+from assay_serving.types import Instance, InstanceEvent, InstanceLog, InstanceState, ProvisionSpec
+from assay_serving.validation import check_lease, check_provision
 
 _logger = logging.getLogger(__name__)
-_REAPER_SECONDS = 0.1
-# Ended instances stay visible to late watchers; the oldest go first.
+_LEASE_CHECK_SECONDS = 0.1
+# Heartbeats that came while this process could not run are not yet read when it runs again.
+_STALL_SECONDS = 0.5
+_SWEEP_SECONDS = 10.0
+_IDLE_SECONDS = 2.0
+# Ended instances stay visible to late watchers, with the end of their logs; the oldest go first.
 _KEPT_ENDED = 256
-
-
-@dataclass(slots=True, eq=False)
-class ServingInstance:
-    """One instance: what was asked for, what it is now, and the task that leads it through its life."""
-
-    spec: ProvisionSpec
-    view: Instance
-    lease_deadline: float  # time.monotonic() seconds
-    phase_started: float
-    engine: Engine | None = None
-    life: asyncio.Task[None] | None = None
-    last_event: InstanceEvent | None = None
-    watchers: set[asyncio.Queue[InstanceEvent]] = field(default_factory=set)
-    ending: asyncio.Lock = field(default_factory=asyncio.Lock)
-    release_reason: str = ""
-
-    @property
-    def ready_engine(self) -> Engine:
-        """The engine of an instance that is ready.
-
-        Raises:
-            NotReady, UnknownInstance, EngineDied: the state is another one.
-        """
-        match self.view.state:
-            case InstanceState.READY if self.engine is not None and not self.release_reason:
-                return self.engine
-            case InstanceState.FAILED:
-                failure = self.view.error
-                raise EngineDied(
-                    f"instance {self.view.instance_id} has failed: {failure.message if failure else ''}"
-                )
-            case InstanceState.RELEASED | InstanceState.READY:
-                raise UnknownInstance(f"instance {self.view.instance_id} was released: {self.release_reason}")
-            case state:
-                raise NotReady(f"instance {self.view.instance_id} is {state}; wait until it is ready")
-
-    def publish(self, message: str, *, log_tail: str = "") -> None:
-        """Tell every watcher of the state as it is now."""
-        event = InstanceEvent(instance=self.view, message=message, log_tail=log_tail)
-        self.last_event = event
-        for queue in self.watchers:
-            queue.put_nowait(event)
-        _logger.info("instance %s %s: %s", self.view.instance_id, self.view.state, message)
+_KEPT_LOG_BYTES = 65536
+_PHASE_OF_STATE = {
+    InstanceState.PENDING: Phase.SCHEDULE,
+    InstanceState.PULLING: Phase.PULL,
+    InstanceState.STARTING: Phase.LOAD,
+}
 
 
 class InstanceTable:
@@ -79,43 +47,43 @@ class InstanceTable:
         self._backend = backend
         self._max_instances = max_instances
         self._instances: dict[str, ServingInstance] = {}
-        self._reaper = asyncio.get_running_loop().create_task(self._reap())
+        self._fences = Fences()
+        self._is_closed = False
+        self._has_swept = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self._keepers = (loop.create_task(self._check_leases()), loop.create_task(self._sweep()))
 
     async def provision(self, spec: ProvisionSpec) -> Instance:
         """Accept `spec`, or return the living instance that its key already has.
 
+        Instances of the same owner under lower fencing tokens end; the new one is started after them.
+
         Raises:
             InvalidRequest: a value is wrong, or the key belongs to a different specification.
-            NoCapacity: as many instances live as this adapter may run.
+            Fenced: the owner has shown a higher token.
+            NoCapacity: as many instances live as this adapter may run, or it is shutting down.
         """
         description = await self._backend.describe()
         check_provision(spec, description)
         self._backend.check(spec)
         # From here to the insertion nothing awaits, so that two calls with one key cannot both insert.
+        if self._is_closed:
+            raise NoCapacity("this adapter is shutting down")
+        self._fences.pass_through(spec.owner, spec.fencing_token)
         living = [each for each in self._instances.values() if not each.view.state.is_final]
+        superseded = [each for each in living if _is_superseded(each.spec, by=spec)]
+        reason = f"{spec.owner} was taken over under fencing token {spec.fencing_token}"
+        ends = [self._begin_end(each, Ending.of_release(reason)) for each in superseded]
         for instance in living:
-            if instance.spec.idempotency_key == spec.idempotency_key:
-                return self._same(instance, spec)
-        if len(living) >= self._max_instances:
-            raise NoCapacity(f"{len(living)} instances run here and {self._max_instances} are allowed")
-        instance = ServingInstance(
-            spec=spec,
-            view=Instance(
-                instance_id=uuid.uuid4().hex,
-                state=InstanceState.PENDING,
-                backend=description.backend,
-                capabilities=description.capabilities,
-                provenance=Provenance(),
-                created_unix_ns=time.time_ns(),
-                lease_expires_unix_ns=time.time_ns() + round(spec.lease * 1e9),
-            ),
-            lease_deadline=time.monotonic() + spec.lease,
-            phase_started=time.monotonic(),
-        )
+            if instance.spec.idempotency_key == spec.idempotency_key and not instance.is_over:
+                return _same(instance, spec)
+        count = len(living) - len(superseded)
+        if count >= self._max_instances:
+            raise NoCapacity(f"{count} instances run here and {self._max_instances} are allowed")
         self._forget_oldest()
-        self._instances[instance.view.instance_id] = instance
-        instance.publish("accepted")
-        instance.life = asyncio.get_running_loop().create_task(self._live(instance))
+        instance = ServingInstance.accept(spec, description)
+        self._instances[instance.instance_id] = instance
+        instance.life = asyncio.get_running_loop().create_task(self._live(instance, after=ends))
         return instance.view
 
     def get(self, instance_id: str) -> ServingInstance:
@@ -127,35 +95,54 @@ class InstanceTable:
                 f"no instance {instance_id!r} here; the adapter may have been restarted"
             ) from None
 
-    def keep_alive(self, instance_id: str, *, lease: float) -> Instance:
-        """Let the lease end `lease` seconds from now; raises UnknownInstance if it has ended already."""
-        if lease <= 0:
-            raise InvalidRequest("lease_ms: must be above 0")
+    def others_serving(self, instance_id: str) -> int:
+        """How many instances serve beside this one."""
+        ready = [key for key, each in self._instances.items() if each.view.state is InstanceState.READY]
+        return len(set(ready) - {instance_id})
+
+    def keep_alive(self, instance_id: str, *, lease: float, fencing_token: int) -> Instance:
+        """Let the lease end `lease` seconds from now.
+
+        Raises:
+            InvalidRequest: the lease is no time that a lease may have.
+            Fenced: the token, if there is one, is not that of the instance, or its owner was taken over.
+            UnknownInstance: the instance ends or has ended.
+        """
+        check_lease(lease)
         instance = self.get(instance_id)
-        if instance.view.state.is_final:
-            raise UnknownInstance(f"instance {instance_id} is {instance.view.state}")
-        instance.lease_deadline = time.monotonic() + lease
-        instance.view = replace(instance.view, lease_expires_unix_ns=time.time_ns() + round(lease * 1e9))
+        if fencing_token:
+            _check_own_token(instance, fencing_token)
+            self._fences.check(instance.spec.owner, fencing_token)
+        if instance.ending is not None:
+            raise UnknownInstance(f"instance {instance_id} has ended: {instance.ending.message}")
+        instance.renew_lease(lease)
+        # One that is under way has nearly the same news.
+        if instance.engine is not None and (instance.renewal is None or instance.renewal.done()):
+            instance.renewal = asyncio.get_running_loop().create_task(_renew(instance.engine, lease))
         return instance.view
 
     async def release(self, instance_id: str, *, reason: str) -> bool:
-        """End an instance; False where there was none, or it had ended."""
+        """End an instance and return when nothing is left of it; False where there was none, or it ended.
+
+        Whoever is cancelled here leaves, and the instance ends nevertheless.
+        """
         instance = self._instances.get(instance_id)
         if instance is None:
             return False
-        async with instance.ending:
-            if instance.view.state.is_final:
-                return False
-            instance.release_reason = reason or "no reason given"
-            if instance.life is not None:
-                instance.life.cancel()
-                await asyncio.wait([instance.life])
-            if instance.view.state.is_final:  # it failed in the same moment
-                return False
-            await self._stop_engine(instance)
-            instance.view = replace(instance.view, state=InstanceState.RELEASED)
-            instance.publish(f"released: {instance.release_reason}")
-            return True
+        existed = not instance.is_over
+        await asyncio.shield(self._begin_end(instance, Ending.of_release(reason)))
+        return existed
+
+    async def read_log(self, instance_id: str, *, max_bytes: int) -> InstanceLog:
+        """The end of what the engine has logged; after its end of what was kept.
+
+        Raises:
+            UnknownInstance: it was forgotten, or never there.
+        """
+        instance = self.get(instance_id)
+        if instance.engine is not None and not instance.view.state.is_final:
+            return await instance.engine.read_log(max_bytes)
+        return _last_bytes(instance.log, max_bytes)
 
     async def watch(self, instance_id: str) -> AsyncIterator[InstanceEvent]:
         """The state now, then every change until a final one."""
@@ -174,94 +161,169 @@ class InstanceTable:
             instance.watchers.discard(queue)
 
     async def close(self) -> None:
-        """Release everything; returns when no engine is left."""
-        self._reaper.cancel()
-        await asyncio.wait([self._reaper])
-        await asyncio.gather(
-            *(
-                self.release(instance_id, reason="the adapter is shutting down")
-                for instance_id in self._instances
-            )
-        )
-
-    def _same(self, instance: ServingInstance, spec: ProvisionSpec) -> Instance:
-        if replace(spec, lease=1, labels={}) != replace(instance.spec, lease=1, labels={}):
-            raise InvalidRequest(
-                f"idempotency_key {spec.idempotency_key!r}: a living instance has another specification"
-            )
-        return instance.view
+        """Take no more instances and release all; returns when no engine is left."""
+        self._is_closed = True
+        ending = Ending.of_release("the adapter is shutting down")
+        ends = [self._begin_end(each, ending) for each in self._instances.values()]
+        await asyncio.gather(*ends)
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.wait(self._keepers)
 
     def _forget_oldest(self) -> None:
         ended = [key for key, each in self._instances.items() if each.view.state.is_final]
         for key in ended[: max(0, len(ended) - _KEPT_ENDED)]:
             del self._instances[key]
 
-    async def _live(self, instance: ServingInstance) -> None:
-        """Lead an instance from PENDING to READY and, if its engine dies, to FAILED."""
+    async def _live(self, instance: ServingInstance, *, after: Sequence[asyncio.Task[None]]) -> None:
+        """Lead an instance from PENDING to READY and, if its engine dies, to its end."""
+        waiting = asyncio.timeout(instance.spec.ready_timeout)
+        error: ServingError
         try:
-            async with asyncio.timeout(instance.spec.ready_timeout):
+            async with waiting:
+                # What runs on the devices now would be in this instance's way.
+                await asyncio.gather(self._has_swept.wait(), *map(asyncio.shield, after))
                 engine = await self._start(instance)
-            await self._fail(instance, EngineDied(await engine.wait_dead(), engine_detail=engine.log_tail()))
-        except TimeoutError:
-            await self._fail(instance, StartFailed(f"not ready within {instance.spec.ready_timeout:g} s"))
-        except ServingError as error:
-            await self._fail(instance, error)
-        except Exception as error:
-            _logger.exception("instance %s could not start", instance.view.instance_id)
-            await self._fail(instance, StartFailed(f"the adapter failed: {error!r}"))
+            end = await engine.wait_dead()
+            error = EngineDied(end, engine_detail=engine.log_tail())
+        except ServingError as failure:
+            error = failure
+        except Exception as failure:
+            if waiting.expired():
+                error = StartFailed(f"not ready within {instance.spec.ready_timeout:g} s")
+            else:
+                _logger.exception("instance %s could not start", instance.instance_id)
+                error = StartFailed(f"the adapter failed: {failure!r}")
+        if not error.engine_detail and instance.engine is not None:
+            error.engine_detail = instance.engine.log_tail()
+        self._begin_end(instance, Ending.of_failure(error))
 
     async def _start(self, instance: ServingInstance) -> Engine:
-        spec = instance.spec
-        progress = partial(self._enter, instance)
-        prepared = await self._backend.prepare(spec, progress=progress)
+        spec, ledger = instance.spec, instance.ledger
+        prepared = await self._backend.prepare(spec, progress=self._progress(instance, takes_place=False))
+        with ledger.paused():
+            await self._measure_idle_power(instance)
         engine = await self._backend.launch(
-            spec, prepared, instance_id=instance.view.instance_id, progress=progress
+            spec,
+            prepared,
+            instance_id=instance.instance_id,
+            progress=self._progress(instance, takes_place=True),
         )
         instance.engine = engine
-        now = time.monotonic()
-        load = now - instance.phase_started
+        ledger.enter(Phase.READY)
         await engine.warm_up()
-        instance.view = replace(
-            instance.view,
-            state=InstanceState.READY,
-            capabilities=engine.capabilities,
-            provenance=engine.provenance,
-            launcher=engine.launcher,
-            accelerators=engine.accelerators,
-            ready_unix_ns=time.time_ns(),
-            phase_times=replace(instance.view.phase_times, load=load, ready=time.monotonic() - now),
-        )
-        instance.publish("ready")
+        ledger.enter(Phase.SERVING)
+        instance.become_ready(engine)
         return engine
 
-    def _enter(self, instance: ServingInstance, state: InstanceState, message: str) -> None:
-        now = time.monotonic()
-        spent = now - instance.phase_started
-        times = (
-            PhaseTimes(schedule=spent)
-            if state is InstanceState.PULLING
-            else replace(instance.view.phase_times, pull=spent)
-        )
-        instance.phase_started = now
-        instance.view = replace(instance.view, state=state, phase_times=times)
-        instance.publish(message)
+    async def _measure_idle_power(self, instance: ServingInstance) -> None:
+        """Power of the devices that the instance will get; after preparing, which is work for a processor."""
+        meter = IdleMeter(self._backend.idle_sources(instance.spec))
+        meter.start()
+        try:
+            baselines = await meter.finish(at_least=_IDLE_SECONDS)
+        finally:
+            await meter.stop()
+        instance.view = replace(instance.view, idle_baselines=baselines)
 
-    async def _fail(self, instance: ServingInstance, error: ServingError) -> None:
-        tail = error.engine_detail or (instance.engine.log_tail() if instance.engine else "")
-        await self._stop_engine(instance)
-        failure = replace(error.to_failure(), engine_detail=tail)
-        instance.view = replace(instance.view, state=InstanceState.FAILED, error=failure)
-        instance.publish(error.message, log_tail=tail)
+    def _progress(self, instance: ServingInstance, *, takes_place: bool) -> Progress:
+        def enter(state: InstanceState, message: str) -> None:
+            if instance.is_over:
+                return
+            instance.ledger.enter(_PHASE_OF_STATE[state])
+            if takes_place and state is not InstanceState.PENDING:
+                instance.ledger.take_place()
+            instance.enter(state, message)
 
-    async def _stop_engine(self, instance: ServingInstance) -> None:
+        return enter
+
+    def _begin_end(self, instance: ServingInstance, ending: Ending) -> asyncio.Task[None]:
+        """The task that ends the instance: the one that runs already, or has run, or a new one."""
+        if instance.end is None:
+            instance.ending = ending
+            instance.over.set()
+            instance.ledger.enter(Phase.DRAIN)
+            # At once, so that it does not become ready meanwhile.
+            if instance.life is not None and instance.life is not asyncio.current_task():
+                instance.life.cancel()
+            instance.end = asyncio.get_running_loop().create_task(self._end(instance, ending))
+        return instance.end
+
+    async def _end(self, instance: ServingInstance, ending: Ending) -> None:
+        if instance.renewal is not None:
+            instance.renewal.cancel()
+        if tasks := [task for task in (instance.life, instance.renewal) if task is not None]:
+            await asyncio.wait(tasks)
+        if ending.error is not None:
+            instance.log = InstanceLog(text=ending.error.engine_detail)
         if instance.engine is not None:
-            with contextlib.suppress(Exception):
+            try:
                 await instance.engine.stop()
+                instance.log = await instance.engine.read_log(_KEPT_LOG_BYTES)
+            except Exception:
+                _logger.exception("the engine of instance %s did not stop", instance.instance_id)
+        instance.ledger.close()
+        instance.finish(ending)
 
-    async def _reap(self) -> None:
+    async def _check_leases(self) -> None:
+        """Release what nobody keeps alive."""
+        due = time.monotonic()
         while True:
-            await asyncio.sleep(_REAPER_SECONDS)
+            due += _LEASE_CHECK_SECONDS
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
             now = time.monotonic()
-            for instance_id, instance in tuple(self._instances.items()):
-                if not instance.view.state.is_final and instance.lease_deadline < now:
-                    await self.release(instance_id, reason="its lease lapsed")
+            living = [each for each in self._instances.values() if not each.is_over]
+            if now - due > _STALL_SECONDS:
+                _logger.warning("this adapter could not run for %.1f s; all leases get them back", now - due)
+                for instance in living:
+                    instance.lease_deadline += now - due
+                due = now
+            for instance in living:
+                if instance.lease_deadline < now:
+                    self._begin_end(instance, Ending.of_release("its lease lapsed"))
+
+    async def _sweep(self) -> None:
+        """Remove what instances have left behind that are not here: those of earlier lives, at first."""
+        while True:
+            living = [each.instance_id for each in self._instances.values() if not each.view.state.is_final]
+            try:
+                for instance_id in await self._backend.reap(living):
+                    _logger.warning("removed what was left of instance %s", instance_id)
+            except Exception:
+                _logger.exception("looking for orphans failed")
+            self._has_swept.set()
+            await asyncio.sleep(_SWEEP_SECONDS)
+
+
+def _is_superseded(spec: ProvisionSpec, *, by: ProvisionSpec) -> bool:
+    return bool(by.owner) and spec.owner == by.owner and spec.fencing_token < by.fencing_token
+
+
+def _same(instance: ServingInstance, spec: ProvisionSpec) -> Instance:
+    if replace(spec, lease=1, labels={}) != replace(instance.spec, lease=1, labels={}):
+        raise InvalidRequest(
+            f"idempotency_key {spec.idempotency_key!r}: a living instance has another specification"
+        )
+    return instance.current()
+
+
+def _check_own_token(instance: ServingInstance, token: int) -> None:
+    if token != instance.spec.fencing_token:
+        raise Fenced(
+            f"instance {instance.instance_id} was asked for under fencing token "
+            f"{instance.spec.fencing_token}, not {token}"
+        )
+
+
+async def _renew(engine: Engine, lease: float) -> None:
+    try:
+        await engine.renew(lease)
+    except Exception:
+        _logger.exception("a lease could not be passed on to the engine's place")
+
+
+def _last_bytes(log: InstanceLog, max_bytes: int) -> InstanceLog:
+    content = log.text.encode()
+    if len(content) <= max_bytes:
+        return log
+    return InstanceLog(text=content[-max_bytes:].decode(errors="ignore"), is_cut=True)

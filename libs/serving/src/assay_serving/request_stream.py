@@ -17,7 +17,7 @@ from assay_serving.errors import (
     ServingError,
     UnknownInstance,
 )
-from assay_serving.instances import InstanceTable, ServingInstance
+from assay_serving.instances import InstanceTable
 from assay_serving.message_codecs import (
     decode_generate_request,
     decode_score_request,
@@ -25,6 +25,7 @@ from assay_serving.message_codecs import (
     encode_score_result,
 )
 from assay_serving.multiplex import Multiplexer
+from assay_serving.serving_instance import ServingInstance
 from assay_serving.stops import cut_at_earliest_stop
 from assay_serving.types import ErrorCode, FinishReason, SamplingParameters
 from assay_serving.v1 import serving_pb2 as pb
@@ -148,9 +149,10 @@ class ScoreStream(RequestStream):
 
 def _as_seen(error: ServingError, instance: ServingInstance) -> ServingError:
     """An engine that was ended on purpose did not die."""
-    if error.code is ErrorCode.ENGINE_DIED and instance.release_reason:
+    ending = instance.ending
+    if error.code is ErrorCode.ENGINE_DIED and ending is not None and ending.error is None:
         return UnknownInstance(
-            f"instance {instance.view.instance_id} was released: {instance.release_reason}",
+            f"instance {instance.instance_id} was {ending.message}",
             tokens_before_error=error.tokens_before_error,
         )
     return error

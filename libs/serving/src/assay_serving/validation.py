@@ -12,6 +12,10 @@ from assay_serving.types import (
 )
 
 _MAX_STOP_STRINGS = 64
+_MAX_LEASE_SECONDS = 24 * 3600
+_MAX_OWNER_LENGTH = 256
+_LOG_BYTES = 65536
+_MAX_LOG_BYTES = 8 * 1024 * 1024
 
 
 def check_provision(spec: ProvisionSpec, description: AdapterDescription) -> None:
@@ -24,8 +28,10 @@ def check_provision(spec: ProvisionSpec, description: AdapterDescription) -> Non
         raise InvalidRequest("idempotency_key: must not be empty")
     if not spec.artifact.uri:
         raise InvalidRequest("artifact.uri: must not be empty")
-    if spec.lease <= 0 or spec.ready_timeout <= 0:
-        raise InvalidRequest("lease_ms and ready_timeout_ms: must be above 0")
+    check_lease(spec.lease)
+    if spec.ready_timeout <= 0:
+        raise InvalidRequest("ready_timeout_ms: must be above 0")
+    _check_owner(spec)
     if spec.artifact.format and spec.artifact.format not in description.artifact_formats:
         known = ", ".join(description.artifact_formats)
         raise InvalidRequest(f"artifact.format {spec.artifact.format!r}: this adapter serves {known}")
@@ -37,6 +43,30 @@ def check_provision(spec: ProvisionSpec, description: AdapterDescription) -> Non
         if wanted < 0 or (most and wanted > most):
             raise InvalidRequest(f"{name} {wanted}: this adapter allows at most {most}")
     _check_serving_parameters(spec, description)
+
+
+def check_lease(lease: float) -> None:
+    """Check how long an instance shall live without a heartbeat; raises InvalidRequest."""
+    if not 0 < lease <= _MAX_LEASE_SECONDS:
+        raise InvalidRequest(f"lease_ms: must be above 0 and at most {_MAX_LEASE_SECONDS * 1000}")
+
+
+def check_log_bytes(max_bytes: int) -> int:
+    """How many bytes of a log to give: `max_bytes`, or the default for 0; raises InvalidRequest."""
+    if max_bytes > _MAX_LOG_BYTES:
+        raise InvalidRequest(f"max_bytes: must be at most {_MAX_LOG_BYTES}")
+    return max_bytes or _LOG_BYTES
+
+
+def _check_owner(spec: ProvisionSpec) -> None:
+    if len(spec.owner) > _MAX_OWNER_LENGTH:
+        raise InvalidRequest(f"owner: must have at most {_MAX_OWNER_LENGTH} characters")
+    if spec.fencing_token < 0:
+        raise InvalidRequest("fencing_token: must not be negative")
+    if spec.fencing_token and not spec.owner:
+        raise InvalidRequest("fencing_token: means nothing without an owner; set owner too")
+    if spec.endpoint_key and not spec.artifact.uri.startswith(("http://", "https://")):
+        raise InvalidRequest("endpoint_key: only an artifact with an http(s) URI takes one; leave it out")
 
 
 def _check_serving_parameters(spec: ProvisionSpec, description: AdapterDescription) -> None:
