@@ -7,12 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from assay_serving.backend import PreparedArtifact, ServingBackend
 from assay_serving.device_pool import DevicePool
 from assay_serving.errors import InvalidRequest, NoCapacity
-from assay_serving.launchers.endpoint import connect_endpoint
 from assay_serving.launchers.kubernetes.launcher import KubernetesLauncher
 from assay_serving.launchers.process_server import ProcessLauncher
 from assay_serving.launchers.server import (
@@ -23,6 +21,13 @@ from assay_serving.launchers.server import (
     ServerPlan,
 )
 from assay_serving.models import HubAccess, ModelStore, parse_model_uri, without_files
+from assay_serving.openai.endpoint_artifacts import (
+    ENDPOINT_FORMAT,
+    MODEL_FORMAT,
+    SERVED_MODEL,
+    EndpointArtifacts,
+    is_endpoint,
+)
 from assay_serving.openai.engine import EnginePlan, OpenAIEngine
 from assay_serving.power.source import FoundDevices, PowerSource
 from assay_serving.settings import LauncherKind, ModelServerSettings, engine_environment, hub_environment
@@ -34,14 +39,8 @@ from assay_serving.types import (
     Device,
     InstanceState,
     ProvisionSpec,
-    Resources,
     SensorKind,
     ServingParameter,
-)
-
-MODEL_FORMAT, ENDPOINT_FORMAT = "hf", "endpoint"
-SERVED_MODEL = ServingParameter(
-    name="served_model", description="the model's name at an endpoint that serves several"
 )
 
 
@@ -103,6 +102,14 @@ class HttpServerBackend(ServingBackend):
         self._pool = DevicePool(found.devices)
         self._launcher = self._make_launcher()
         self._sensors = self._known_sensors()
+        self._endpoints = EndpointArtifacts(
+            engine=software.engine,
+            capabilities=software.capabilities,
+            health_path=software.conventions.health_path,
+            allowed_hosts=settings.endpoint_hosts,
+            ca_file=settings.endpoint_ca_file,
+            variables=self._prefix,
+        )
 
     @abstractmethod
     def find_devices(self) -> FoundDevices:
@@ -164,8 +171,8 @@ class HttpServerBackend(ServingBackend):
 
     def check(self, spec: ProvisionSpec) -> None:
         """Refuse at once what cannot work: wrong parameters, missing directories, too few devices."""
-        if self._is_endpoint(spec.artifact):
-            self._check_endpoint(spec)
+        if is_endpoint(spec.artifact):
+            self._endpoints.check(spec)
             return
         if spec.endpoint_key:
             raise InvalidRequest("endpoint_key: only artifacts of the format 'endpoint' have one")
@@ -184,7 +191,7 @@ class HttpServerBackend(ServingBackend):
 
     def idle_sources(self, spec: ProvisionSpec) -> tuple[PowerSource, ...]:
         """See ServingBackend: known where the server will be started on this machine."""
-        if self._settings.launcher is not LauncherKind.PROCESS or self._is_endpoint(spec.artifact):
+        if self._settings.launcher is not LauncherKind.PROCESS or is_endpoint(spec.artifact):
             return ()
         try:
             devices = self._pool.next_free(self._accelerators(spec))
@@ -195,10 +202,8 @@ class HttpServerBackend(ServingBackend):
     async def prepare(self, spec: ProvisionSpec, *, progress: Progress) -> PreparedArtifact:
         """See ServingBackend. For a cluster the model is only identified: its Pod fetches it."""
         artifact = spec.artifact
-        if self._is_endpoint(artifact):
-            parameters = spec.serving_parameters
-            host = urlsplit(artifact.uri).netloc
-            return without_files(artifact, name=parameters.get(SERVED_MODEL.name) or host)
+        if is_endpoint(artifact):
+            return self._endpoints.prepare(spec)
         if self._settings.launcher is LauncherKind.KUBERNETES:
             return await self._identify(artifact)
         progress(InstanceState.PULLING, "fetching and checking the model")
@@ -208,8 +213,8 @@ class HttpServerBackend(ServingBackend):
         self, spec: ProvisionSpec, prepared: PreparedArtifact, *, instance_id: str, progress: Progress
     ) -> OpenAIEngine:
         """See ServingBackend."""
-        if self._is_endpoint(spec.artifact):
-            return await self._connect(spec, prepared, progress)
+        if is_endpoint(spec.artifact):
+            return await self._endpoints.connect(spec, prepared, progress=progress)
         assert self._launcher is not None, "check has refused it"
         count = self._accelerators(spec)
         devices = self._pool.take(count) if self._settings.launcher is LauncherKind.PROCESS else ()
@@ -346,29 +351,6 @@ class HttpServerBackend(ServingBackend):
         """Tokens that one sequence is to have room for; 0 leaves it to the model."""
         return spec.max_context_tokens or self._settings.default_context_tokens
 
-    def _is_endpoint(self, artifact: Artifact) -> bool:
-        is_url = urlsplit(artifact.uri).scheme in ("http", "https")
-        if artifact.format and is_url != (artifact.format == ENDPOINT_FORMAT):
-            raise InvalidRequest(
-                f"artifact.format {artifact.format!r}: the URI of an endpoint begins with http:// or "
-                "https://, that of a model with hf:// or file://"
-            )
-        return is_url
-
-    def _check_endpoint(self, spec: ProvisionSpec) -> None:
-        for name in spec.serving_parameters:
-            if name != SERVED_MODEL.name:
-                raise InvalidRequest(
-                    f"serving_parameters.{name}: the endpoint runs already; whoever runs it sets that"
-                )
-        if spec.resources != Resources():
-            raise InvalidRequest("resources: an endpoint has its own; leave them 0")
-        if (urlsplit(spec.artifact.uri).hostname or "").lower() not in self._settings.endpoint_hosts:
-            raise InvalidRequest(
-                f"artifact.uri {spec.artifact.uri!r}: its host is not among those that this adapter may talk "
-                f"to; its operator names them in {self._prefix}ENDPOINT_HOSTS"
-            )
-
     async def _identify(self, artifact: Artifact) -> PreparedArtifact:
         """The model by its digest, where it can be read from here; a Pod's own directory cannot."""
         directory = parse_model_uri(artifact.uri).directory
@@ -383,30 +365,6 @@ class HttpServerBackend(ServingBackend):
         if directory.is_dir():
             return await self.models.prepare(artifact, download=False)
         return replace(without_files(artifact, name=directory.name), path=directory)
-
-    async def _connect(
-        self, spec: ProvisionSpec, prepared: PreparedArtifact, progress: Progress
-    ) -> OpenAIEngine:
-        progress(InstanceState.STARTING, f"connecting to {urlsplit(spec.artifact.uri).netloc}")
-        server = await connect_endpoint(
-            spec.artifact.uri,
-            key=spec.endpoint_key,
-            allowed_hosts=self._settings.endpoint_hosts,
-            health_path=self._software.conventions.health_path,
-            ca_file=self._settings.endpoint_ca_file,
-        )
-        return OpenAIEngine(
-            server,
-            EnginePlan(
-                engine=self._software.engine,
-                artifact=prepared,
-                capabilities=self._software.capabilities,
-                concurrency=spec.max_concurrency,
-                context_tokens=spec.max_context_tokens,
-                launcher=LauncherKind.ENDPOINT.value,
-                model=spec.serving_parameters.get(SERVED_MODEL.name, ""),
-            ),
-        )
 
     def _plan(
         self,

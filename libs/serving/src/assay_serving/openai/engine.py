@@ -28,6 +28,7 @@ from assay_serving.types import (
 )
 from assay_serving.upstream import UpstreamError
 
+ENDPOINT = "endpoint"
 _logger = logging.getLogger(__name__)
 _TAIL_BYTES = 4096
 _WARM_UP_TEXT = "The capital of France is"
@@ -182,6 +183,12 @@ class OpenAIEngine(Engine):
         end = await self._server.wait_dead()
         self._tail = (await self._server.read_log(_TAIL_BYTES)).text
         return end
+
+    async def connection_lost(self, error: Exception, *, tokens_before_error: int = 0) -> ServingError:
+        """See Engine. Whether somebody else's server has died shows only later, so nobody waits for it."""
+        if self._plan.launcher == ENDPOINT:
+            return EngineError(str(error), retryable=True, tokens_before_error=tokens_before_error)
+        return await Engine.connection_lost(self, error, tokens_before_error=tokens_before_error)
 
     def log_tail(self) -> str:
         """The end of the log as it was read last; see `read_log`."""

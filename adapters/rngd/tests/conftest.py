@@ -1,0 +1,39 @@
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from engines.fixtures import FURIOSA_PROGRAM, engines, furiosa_server, script_environment
+
+from assay_serving.testing.programs import AdapterProgram, running_adapter
+
+__all__ = ["engines", "furiosa_server"]
+
+
+@pytest.fixture(scope="session")
+def model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that looks like a model; the faithful server needs none of its content."""
+    directory = tmp_path_factory.mktemp("models") / "small"
+    directory.mkdir()
+    (directory / "config.json").write_text('{"model_type": "llama"}')
+    (directory / "model.safetensors").write_bytes(b"weights")
+    (directory.parent / "small.fxb").write_bytes(b"compiled")
+    return directory
+
+
+@pytest.fixture(scope="session")
+def rngd_adapter(tmp_path_factory: pytest.TempPathFactory, model_directory: Path) -> Iterator[AdapterProgram]:
+    """The adapter's program over the faithful server, as on a machine without a card."""
+    running = running_adapter(
+        "assay_adapter_rngd",
+        prefix="ASSAY_RNGD_",
+        home=tmp_path_factory.mktemp("rngd-adapter"),
+        command=" ".join([sys.executable, *FURIOSA_PROGRAM[1:], "serve"]),
+        environment=json.dumps(script_environment()),
+        allow_cpu="true",
+        artifact_roots=str(model_directory.parent),
+        max_instances="8",
+    )
+    with running as adapter:
+        yield adapter
