@@ -1,8 +1,10 @@
 """The CPU backend: llama.cpp engines for GGUF files."""
 
+import asyncio
 import math
 import os
 import platform
+from collections.abc import Collection
 from importlib.metadata import version
 
 import psutil
@@ -13,6 +15,7 @@ from assay_adapter_cpu.requantize import CHOICES
 from assay_adapter_cpu.settings import CpuAdapterSettings
 from assay_serving.backend import PreparedArtifact, ServingBackend
 from assay_serving.errors import InvalidRequest
+from assay_serving.launchers.orphans import end_orphans
 from assay_serving.launchers.server import Progress
 from assay_serving.power.host import RaplMeter
 from assay_serving.power.source import PowerSource
@@ -118,6 +121,8 @@ class CpuBackend(ServingBackend):
         progress(InstanceState.STARTING, "starting the engine")
         return await LlamaEngine.launch(
             EnginePlan(
+                instance_id=instance_id,
+                label=settings.label,
                 artifact=prepared,
                 concurrency=spec.max_concurrency,
                 context_tokens=spec.max_context_tokens or settings.default_context_tokens,
@@ -129,6 +134,10 @@ class CpuBackend(ServingBackend):
                 capabilities=self._capabilities,
             )
         )
+
+    async def reap(self, living: Collection[str]) -> list[str]:
+        """See ServingBackend."""
+        return await asyncio.to_thread(end_orphans, self._settings.label, is_living=living.__contains__)
 
 
 def _usable_cpus() -> int:

@@ -30,6 +30,7 @@ from assay_serving.types import (
     FinishReason,
     GenerateRequest,
     GenerateResult,
+    InstanceLog,
     Provenance,
     SamplingParameters,
     ScoreRequest,
@@ -48,8 +49,13 @@ _FINISH_REASONS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnginePlan:
-    """What to launch: the file, how many sequences of how many tokens, and where files and sensors are."""
+    """What to launch: the file, how many sequences of how many tokens, and where files and sensors are.
 
+    `label` and `instance_id` mark its processes; see `assay_serving.launchers.orphans`.
+    """
+
+    instance_id: str
+    label: str
     artifact: PreparedArtifact
     concurrency: int
     context_tokens: int
@@ -122,6 +128,8 @@ class LlamaEngine(Engine):
                 arguments=[sys.executable, "-m", "assay_adapter_cpu.llama_server", str(config_file)],
                 environment=engine_environment(),
                 log_path=plan.log_path,
+                label=plan.label,
+                instance_id=plan.instance_id,
             )
         )
         try:
@@ -239,6 +247,10 @@ class LlamaEngine(Engine):
     def log_tail(self) -> str:
         """See Engine."""
         return self._process.log_tail()
+
+    async def read_log(self, max_bytes: int) -> InstanceLog:
+        """See Engine."""
+        return self._process.read_log(max_bytes)
 
     async def stop(self) -> None:
         """See Engine. The server keeps nothing, so it is killed at once."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from assay_serving.backend import Engine, ServingBackend
@@ -285,14 +285,30 @@ class InstanceTable:
     async def _sweep(self) -> None:
         """Remove what instances have left behind that are not here: those of earlier lives, at first."""
         while True:
-            living = [each.instance_id for each in self._instances.values() if not each.view.state.is_final]
             try:
-                for instance_id in await self._backend.reap(living):
+                for instance_id in await self._backend.reap(_Living(self._instances)):
                     _logger.warning("removed what was left of instance %s", instance_id)
             except Exception:
                 _logger.exception("looking for orphans failed")
             self._has_swept.set()
             await asyncio.sleep(_SWEEP_SECONDS)
+
+
+class _Living(Collection[str]):
+    """Ids of the instances that have not ended, as they are when asked, which any thread may do."""
+
+    def __init__(self, instances: Mapping[str, ServingInstance]) -> None:
+        self._instances = instances
+
+    def __contains__(self, item: object) -> bool:
+        instance = self._instances.get(item) if isinstance(item, str) else None
+        return instance is not None and not instance.view.state.is_final
+
+    def __iter__(self) -> Iterator[str]:
+        return (each for each in tuple(self._instances) if each in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def _is_superseded(spec: ProvisionSpec, *, by: ProvisionSpec) -> bool:

@@ -1,5 +1,6 @@
 """What the operator of an adapter can set, read once from the environment."""
 
+import hashlib
 import os
 import shlex
 from collections.abc import Mapping
@@ -92,6 +93,12 @@ class AdapterSettings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @property
+    def label(self) -> str:
+        """Names this adapter in all its lives, on all that it starts, so that a later life finds it."""
+        home = hashlib.sha256(str(self.home).encode()).hexdigest()[:12]
+        return f"adapter-{self.name}-{home}"
 
     @property
     def cache_directory(self) -> Path:

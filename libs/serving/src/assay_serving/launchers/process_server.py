@@ -10,7 +10,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,7 +178,7 @@ class ProcessLauncher(ServerLauncher):
 
     async def reap(self, living: Collection[str]) -> list[str]:
         """See ServerLauncher: by the mark in the environment of every process, so also of earlier lives."""
-        return await asyncio.to_thread(self._reap, frozenset(living))
+        return await asyncio.to_thread(self._reap, living)
 
     def forget(self, plan: ServerPlan) -> None:
         """Nothing of an instance runs any more."""
@@ -246,22 +246,24 @@ class ProcessLauncher(ServerLauncher):
             pause = min(1.5 * pause, _LONGEST_POLL_SECONDS)
 
     def _reap(self, living: Collection[str]) -> list[str]:
-        # An instance may have been launched since `living` was read, which `self._running` knows.
-        ended = end_orphans(self._label, is_living=lambda each: each in living or each in self._running)
+        def is_living(instance_id: str) -> bool:
+            return instance_id in living or instance_id in self._running
+
+        ended = end_orphans(self._label, is_living=is_living)
         records = {path.stem for path in self._run_directory.glob("*.json")}
-        if stale := records - set(living) - self._running:
+        if stale := {instance_id for instance_id in records if not is_living(instance_id)}:
             # What still runs has been left alone for a reason: another adapter has it.
             stale -= {each.instance_id for each in find_marked(self._label)}
         for instance_id in stale:
             self._record_path(instance_id).unlink(missing_ok=True)
-        self._drop_old_logs(living)
+        self._drop_old_logs(is_living)
         return sorted({*ended, *stale})
 
-    def _drop_old_logs(self, living: Collection[str]) -> None:
+    def _drop_old_logs(self, is_living: Callable[[str], bool]) -> None:
         written: list[tuple[float, Path]] = []
         for path in self._log_directory.glob("*.log"):
             with suppress(OSError):
-                if path.stem not in living and path.stem not in self._running:
+                if not is_living(path.stem):
                     written.append((path.stat().st_mtime, path))
         for _, path in sorted(written)[: max(0, len(written) - _KEPT_LOGS)]:
             path.unlink(missing_ok=True)

@@ -131,5 +131,7 @@ class ServerLauncher(ABC):
     async def reap(self, living: Collection[str]) -> list[str]:
         """Remove what this adapter once started and nobody owns: every instance that is not `living`.
 
-        Called at start and now and then. Returns the ids of instances of which something was found.
+        Called at start and now and then. `living` tells of instances as they are when it is asked, which any
+        thread may do: ask it about what was found, after finding it. Returns the ids of instances of which
+        something was found.
         """

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from assay_serving.errors import (
     StartFailed,
 )
 from assay_serving.launchers.endpoint import connect_endpoint, resolve_endpoint
+from assay_serving.launchers.orphans import end_orphans
 from assay_serving.launchers.process import EngineProcess, ProcessCommand
 from assay_serving.launchers.server import Progress
 from assay_serving.testing import answers
@@ -70,6 +71,7 @@ class ScriptedBackend(ServingBackend):
 
     def __init__(self, *, directory: Path) -> None:
         self._directory = directory
+        self._label = str(directory)
         self._capabilities = Capabilities(
             generate=Support.YES,
             score=Support.YES,
@@ -135,9 +137,14 @@ class ScriptedBackend(ServingBackend):
             address = UpstreamAddress(host=endpoint.ip_address, port=endpoint.port)
             return ScriptedEngine(address, None, prepared=prepared, capabilities=capabilities)
         script = replace(_script_of(spec), max_model_tokens=capabilities.max_context_tokens)
-        log = self._directory / f"{instance_id}.log"
-        process, address = await _start_endpoint(script, log=log)
+        process, address = await _start_endpoint(
+            script, log=self._directory / f"{instance_id}.log", label=self._label, instance_id=instance_id
+        )
         return ScriptedEngine(address, process, prepared=prepared, capabilities=capabilities)
+
+    async def reap(self, living: Collection[str]) -> list[str]:
+        """See ServingBackend."""
+        return await asyncio.to_thread(end_orphans, self._label, is_living=living.__contains__)
 
 
 def _script_of(spec: ProvisionSpec) -> Script:
@@ -153,11 +160,19 @@ def _script_of(spec: ProvisionSpec) -> Script:
         raise InvalidRequest(f"serving_parameters: {error}") from None
 
 
-async def _start_endpoint(script: Script, *, log: Path) -> tuple[EngineProcess, UpstreamAddress]:
+async def _start_endpoint(
+    script: Script, *, log: Path, label: str, instance_id: str
+) -> tuple[EngineProcess, UpstreamAddress]:
     address_file = log.with_suffix(".address")
     command = [sys.executable, "-m", "assay_serving.testing", "endpoint", *script.arguments()]
     process = EngineProcess.start(
-        ProcessCommand(arguments=[*command, f"--address-file={address_file}"], environment={}, log_path=log)
+        ProcessCommand(
+            arguments=[*command, f"--address-file={address_file}"],
+            environment={},
+            log_path=log,
+            label=label,
+            instance_id=instance_id,
+        )
     )
     try:
         while not address_file.exists():
