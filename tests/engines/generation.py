@@ -253,12 +253,12 @@ class _StopStrings:
             found = self._text.find(stop, searched)
             if found >= 0:
                 end = found + len(stop) if self._include else found
-                return self._take(max(end, self._sent)), stop
+                return self._take(end), stop
         return self._take(len(self._text) - (0 if is_last else self._held)), None
 
     def _take(self, end: int) -> str:
-        taken = self._text[self._sent : end]
-        self._sent = max(self._sent, end)
+        taken = self._text[self._sent : max(self._sent, end)]
+        self._sent += len(taken)
         return taken
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 
 def convert(source: Path, directory: Path) -> None:
@@ -22,7 +22,11 @@ def convert(source: Path, directory: Path) -> None:
     model.load_state_dict(loaded.state_dict())
     directory.mkdir(parents=True, exist_ok=True)
     AutoTokenizer.from_pretrained(**place).save_pretrained(directory)
-    model.generation_config = loaded.generation_config
+    # As instruct models bring them: they count wherever a request does not set the field itself.
+    defaults = {"do_sample": True, "temperature": 0.6, "top_p": 0.9, "repetition_penalty": 1.8}
+    model.generation_config = GenerationConfig(
+        bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, **defaults
+    )
     model.save_pretrained(directory)
 
 
