@@ -224,11 +224,12 @@ def _waiting(
             retryable=not hopeless,
         )
     if reason in _CONFIG_WAITS:
+        is_lookup = "not found" in said and reason == "CreateContainerConfigError"  # may be a stale cache
         return Problem(
             kind="container",
             error=StartFailed,
             message=f"the container cannot be created ({reason}): {said}",
-            patience=_CONFIG_PATIENCE_SECONDS if "not found" in said and "secret" in said else 0.0,
+            patience=min(_CONFIG_PATIENCE_SECONDS, settings.container_patience_s) if is_lookup else 0.0,
         )
     if reason == "CrashLoopBackOff":
         last = _last_end(pod)
@@ -284,8 +285,8 @@ def _container_end(terminated: ContainerStateTerminated, settings: KubernetesSet
     code = terminated.exitCode
     if terminated.reason == "OOMKilled":
         return (
-            f"the server was killed for memory (OOMKilled): it reached the Pod's limit of {_memory(pod)}; ask "
-            "for more memory, or for a shorter context or fewer parallel requests"
+            f"the server was killed for memory (OOMKilled): it reached the Pod's limit of {_memory(pod)}; "
+            "ask for more memory, or for a shorter context or fewer parallel requests"
         )
     if terminated.reason in ("ContainerCannotRun", "StartError"):
         return f"the server's program cannot be started: {terminated.message or terminated.reason}"

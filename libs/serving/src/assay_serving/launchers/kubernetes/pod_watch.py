@@ -77,6 +77,8 @@ class PodWatch:
             except VersionGone:
                 self._version = ""
             except ClusterError as error:
+                # Read the Pod before the next try: where no watch gets through, reading still may.
+                self._version = ""
                 _logger.warning("watch of Pod %s: %s; trying again", self._name, error.message)
             if time.monotonic() - started > _SHORT_WATCH_SECONDS:
                 backoff.reset()

@@ -84,7 +84,8 @@ class KubernetesSettings(Strict):
         listen_host: address that the server binds to inside the Pod; ``::`` where the cluster is IPv6 alone.
         active_deadline_s: the cluster ends a Pod after that, whatever happens to the adapter.
         start_timeout_s: a container that is not healthy by then is ended by the kubelet.
-        termination_grace_s: between SIGTERM and SIGKILL.
+        termination_grace_s: between SIGTERM and SIGKILL. Never 0: the cluster would forget the Pod at once,
+            also where its node is silent and the process still has the device.
         schedule_patience_s: how long no node may fit, for a cluster that grows its nodes on demand.
         image_patience_s: how long an image may fail to come for reasons that can pass.
         container_patience_s: how long volumes and sandboxes may fail.
@@ -128,7 +129,7 @@ class KubernetesSettings(Strict):
     listen_host: str = "0.0.0.0"
     active_deadline_s: int = Field(default=24 * 3600, gt=0)
     start_timeout_s: int = Field(default=1800, gt=0)
-    termination_grace_s: int = Field(default=10, ge=0)
+    termination_grace_s: int = Field(default=10, ge=1)
     schedule_patience_s: float = Field(default=120.0, ge=0)
     image_patience_s: float = Field(default=90.0, ge=0)
     container_patience_s: float = Field(default=60.0, ge=0)
