@@ -29,7 +29,7 @@ def gpu_adapter(tmp_path_factory: pytest.TempPathFactory, model_directory: Path)
         prefix="ASSAY_GPU_",
         home=tmp_path_factory.mktemp("gpu-adapter"),
         command=" ".join([sys.executable, *VLLM_PROGRAM[1:], "serve"]),
-        environment=json.dumps(script_environment()),
+        environment=json.dumps(script_environment(faults="error~failing")),
         allow_cpu="true",
         artifact_roots=str(model_directory.parent),
         endpoint_hosts="127.0.0.1",

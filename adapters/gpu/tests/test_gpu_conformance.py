@@ -19,16 +19,18 @@ async def subject(
     model_directory: Path,
     vllm_server: RunningEngine,
 ) -> AsyncIterator[conformance.Subject]:
-    artifact = (
-        Artifact(uri=f"file://{model_directory}", format="hf")
-        if request.param == "process"
-        else Artifact(uri=vllm_server.url, format="endpoint")
-    )
+    if request.param == "process":
+        artifact = Artifact(uri=f"file://{model_directory}", format="hf")
+        missing = Artifact(uri=f"file://{model_directory}-gone", format="hf")
+    else:
+        artifact = Artifact(uri=vllm_server.url, format="endpoint")
+        missing = Artifact(uri="http://127.0.0.1:1", format="endpoint")
     async with ModelServer.connect(gpu_adapter.address) as server:
         yield conformance.Subject(
             server=server,
             artifact=artifact,
-            missing_artifact=Artifact(uri=f"file://{model_directory}-gone", format="hf"),
+            missing_artifact=missing,
+            failing_prompt="A failing prompt" if request.param == "process" else "",
             shared_key=f"conformance-{request.param}-{gpu_adapter.process_id}",
         )
 

@@ -30,7 +30,7 @@ def rngd_adapter(tmp_path_factory: pytest.TempPathFactory, model_directory: Path
         prefix="ASSAY_RNGD_",
         home=tmp_path_factory.mktemp("rngd-adapter"),
         command=" ".join([sys.executable, *FURIOSA_PROGRAM[1:], "serve"]),
-        environment=json.dumps(script_environment()),
+        environment=json.dumps(script_environment(faults="error~failing")),
         allow_cpu="true",
         artifact_roots=str(model_directory.parent),
         max_instances="8",

@@ -18,6 +18,7 @@ async def subject(rngd_adapter: AdapterProgram, model_directory: Path) -> AsyncI
             server=server,
             artifact=Artifact(uri=f"file://{model_directory}", format="hf"),
             missing_artifact=Artifact(uri=f"file://{model_directory}-gone", format="hf"),
+            failing_prompt="A failing prompt",
             serving_parameters={"fxb": str(model_directory.parent / "small.fxb")},
             shared_key=f"conformance-{rngd_adapter.process_id}",
         )
