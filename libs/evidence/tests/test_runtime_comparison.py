@@ -275,6 +275,82 @@ def test_small_runs_have_values_and_a_reason_instead_of_intervals(tmp_path: Path
     assert found["latencyP99"].ratio_interval_95 is not None
 
 
+def with_tokens_together(made: SyntheticRun, *, every: int) -> SyntheticRun:
+    """The same run, but that in every so many responses the tokens came two at a time."""
+    place = made.requests.schema.get_field_index("token_offsets_us")
+    offsets = [
+        [one[at - at % 2] for at in range(len(one))] if number % every == 0 else one
+        for number, one in enumerate(made.requests.column("token_offsets_us").to_pylist())
+    ]
+    field = REQUEST_COLUMNS.field("token_offsets_us")
+    column = pyarrow.array(offsets, field.type)
+    return SyntheticRun(made.facts, made.samples, made.requests.set_column(place, field, column))
+
+
+def test_percentiles_of_gaps_that_were_spread_unlike_are_not_compared(tmp_path: Path) -> None:
+    baseline = run(tmp_path, "base", seed=1)
+    made = synthetic_run(run_id="pairs", seed=2, tasks=[Task(documents=500)])
+    pairs = with_tokens_together(made, every=1).evidence(tmp_path)
+    found = by_metric(compare_runtime(baseline, pairs, settings=SETTINGS))
+    for metric in ("itlP50", "itlP90", "itlP95", "itlP99"):
+        assert found[metric].candidate is not None
+        assert found[metric].ratio is None
+        assert "0.0 % of the baseline's gaps and 100.0 % of the candidate's" in (found[metric].note or "")
+    mean = found["itlMean"]
+    assert mean.ratio == pytest.approx(1, abs=0.05)
+    assert mean.ratio_interval_95 is not None
+    both = by_metric(compare_runtime(pairs, pairs, settings=SETTINGS))
+    assert both["itlP99"].ratio == 1
+    assert "100.0 % of the baseline's gaps" in (both["itlP99"].note or "")
+
+
+def test_a_few_gaps_that_were_spread_are_told_of_and_fewer_are_not(tmp_path: Path) -> None:
+    baseline = run(tmp_path, "base", seed=1)
+    for every, is_told in ((40, True), (400, False)):
+        made = synthetic_run(run_id=f"every{every}", seed=2, tasks=[Task(documents=500)])
+        some = with_tokens_together(made, every=every).evidence(tmp_path)
+        found = by_metric(compare_runtime(baseline, some, settings=SETTINGS))["itlP50"]
+        assert found.ratio_interval_95 is not None
+        assert (found.note is not None) is is_told
+
+
+def test_goodput_is_compared_under_equal_bounds_only(tmp_path: Path) -> None:
+    def bounded(name: str, bounds: dict[str, float]) -> RunEvidence:
+        made = synthetic_run(run_id=name, seed=len(name), tasks=[Task(documents=500)])
+        plan = {**made.facts.plan, "options": {"goodput": bounds}}
+        facts = made.facts.model_copy(update={"plan": plan})
+        return SyntheticRun(facts, made.samples, made.requests).evidence(tmp_path)
+
+    baseline = bounded("base", {"ttft_s": 0.09, "latency_s": 0.3})
+    equal = by_metric(
+        compare_runtime(baseline, bounded("candidate", {"ttft_s": 0.09, "latency_s": 0.3}), settings=SETTINGS)
+    )
+    for metric in ("goodput", "goodputShare"):
+        assert equal[metric].ratio_interval_95 is not None
+        assert equal[metric].higher_is_better
+    unlike = by_metric(compare_runtime(baseline, bounded("looser", {"ttft_s": 0.2}), settings=SETTINGS))
+    assert unlike["goodput"].baseline is not None
+    assert unlike["goodput"].ratio is None
+    assert unlike["goodput"].note == "the two runs have different bounds for goodput"
+
+
+def test_cold_starts_are_shown_without_an_interval(tmp_path: Path) -> None:
+    def started(name: str, seconds: float | None) -> RunEvidence:
+        made = synthetic_run(run_id=name, tasks=[Task(documents=20)])
+        reasons = {} if seconds is not None else {"coldStart": "not applicable: an endpoint"}
+        facts = made.facts.model_copy(
+            update={"runtime": {"coldStart": seconds}, "runtime_details": {"null_reasons": reasons}}
+        )
+        return SyntheticRun(facts, made.samples, made.requests).evidence(tmp_path)
+
+    baseline = started("base", 10.0)
+    found = by_metric(compare_runtime(baseline, started("slow", 25.0), settings=SETTINGS))["coldStart"]
+    assert (found.baseline, found.ratio, found.ratio_interval_95) == (10.0, 2.5, None)
+    assert found.interval_method.startswith("none: one start of each run")
+    endpoint = by_metric(compare_runtime(baseline, started("far", None), settings=SETTINGS))["coldStart"]
+    assert (endpoint.ratio, endpoint.note) == (None, "candidate: not applicable: an endpoint")
+
+
 def test_energy_per_correct_answer_counts_what_was_asked(tmp_path: Path) -> None:
     evidence = run(tmp_path, "a", seed=1, watts=50.0)
     (found,) = (

@@ -153,7 +153,7 @@ def test_few_requests_have_values_and_no_interval_over_time() -> None:
     for name in ("ttftMean", "tps", "requestsPerSecond", "goodput"):
         assert found[name].value is not None
         assert (found[name].low, found[name].method) == (None, "none")
-        assert "time blocks of the 8 that an interval needs" in (found[name].note or "")
+        assert "make 1 time block of the 8 that an interval needs" in (found[name].note or "")
     assert found["ttftP50"].high is not None
     tiny = report(*random_requests(5)).details.estimates["latencyP50"]
     assert (tiny.low, tiny.note) == (None, "too few observations to bound it from below")

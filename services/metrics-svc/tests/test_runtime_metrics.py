@@ -142,7 +142,7 @@ def test_tokens_of_one_read_share_the_gap_before_them() -> None:
     assert itl.spread_share == pytest.approx(2 / 4)
     assert itl.merged_share == pytest.approx(2 / 5)
     (warning,) = report.details.warnings
-    assert warning.startswith("50.0% of the gaps between tokens are shares of a longer one")
+    assert warning.startswith("50.0 % of the gaps between tokens are shares of a longer one")
 
 
 def test_without_exact_token_times_there_is_no_itl() -> None:

@@ -25,6 +25,8 @@ from assay_evidence.runtime.timeline import FloatArray, IntArray
 MICROSECONDS = 1e6
 TOLD_SPREAD = 0.005
 """Share of gaps made by spreading above which a reader is told of it."""
+UNLIKE_SPREAD = 0.05
+"""Difference of these shares above which percentiles of the gaps of two runs are not compared."""
 # Larger than any offset: stamps of one request lie above all those of the request before.
 _APART = 1 << 33
 

@@ -154,7 +154,7 @@ def _few_blocks(timeline: RequestTimeline, blocks: TimeBlocks) -> str | None:
         return None
     return (
         f"{len(timeline.rows)} requests with {timeline.mean_in_flight:.0f} in flight make {len(blocks)} "
-        f"time blocks of the {MIN_BLOCKS} that an interval needs"
+        f"time block{'' if len(blocks) == 1 else 's'} of the {MIN_BLOCKS} that an interval needs"
     )
 
 

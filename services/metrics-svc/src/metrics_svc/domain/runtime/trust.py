@@ -32,7 +32,7 @@ def _calibrated(estimates: Mapping[str, RuntimeEstimate], errors: list[Calibrati
         if median is not None and error > MOST_ERROR * median:
             yield (
                 f"the adapter's own error of {what}, {1000 * error:.3g} ms (p99 of its calibration), is more "
-                f"than {MOST_ERROR:.0%} of the median it measured, {1000 * median:.3g} ms"
+                f"than {100 * MOST_ERROR:.0f} % of the median it measured, {1000 * median:.3g} ms"
             )
 
 
@@ -40,15 +40,15 @@ def _spread(gaps: ObservedGaps, errors: list[CalibrationErrors]) -> Iterator[str
     if gaps.spread_share <= TOLD_SPREAD:
         return
     told = (
-        f"{gaps.spread_share:.1%} of the gaps between tokens are shares of a longer one, because their "
-        "tokens came together"
+        f"{100 * gaps.spread_share:.1f} % of the gaps between tokens are shares of a longer one, because "
+        "their tokens came together"
     )
     if not errors:
         yield f"{told}: the engine sends several at once, or the adapter was too slow to keep them apart"
         return
     own = max(one.merged_gap_share for one in errors)
     why = "it may have been too slow" if own > TOLD_SPREAD else "the engine sends several at once"
-    yield f"{told}; the adapter merged {own:.1%} in its own calibration, so {why}"
+    yield f"{told}; the adapter merged {100 * own:.1f} % in its own calibration, so {why}"
 
 
 def _mismatched(counts: RequestCounts) -> Iterator[str]:
