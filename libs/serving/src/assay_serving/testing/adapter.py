@@ -38,6 +38,7 @@ from assay_serving.types import (
     FinishReason,
     GenerateRequest,
     GenerateResult,
+    InstanceLog,
     InstanceState,
     Provenance,
     ProvisionSpec,
@@ -323,6 +324,10 @@ class ScriptedEngine(Engine):
     def log_tail(self) -> str:
         """See Engine."""
         return self._process.log_tail() if self._process else ""
+
+    async def read_log(self, max_bytes: int) -> InstanceLog:
+        """See Engine."""
+        return self._process.read_log(max_bytes) if self._process else InstanceLog(text="")
 
     async def stop(self) -> None:
         """See Engine."""
