@@ -1,6 +1,5 @@
 """A backend over HTTP model servers: started on this machine or in a cluster, or run by somebody else."""
 
-import hashlib
 import shutil
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
@@ -258,12 +257,11 @@ class HttpServerBackend(ServingBackend):
         settings, conventions = self._settings, self._software.conventions
         match settings.launcher:
             case LauncherKind.PROCESS:
-                home = hashlib.sha256(str(settings.home).encode()).hexdigest()[:12]
                 return ProcessLauncher(
                     conventions=conventions,
                     log_directory=settings.log_directory,
                     run_directory=settings.run_directory,
-                    label=f"adapter-{settings.name}-{home}",
+                    label=settings.label,
                     environment=self._server_environment(),
                 )
             case LauncherKind.KUBERNETES:
