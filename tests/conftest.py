@@ -111,6 +111,15 @@ def scripted_platform(
 
 
 @pytest.fixture(scope="session")
+def metered_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
+    """A platform that expects energy counters of the processor in ``powercap`` beside its home; none are yet."""
+    home = tmp_path_factory.mktemp("metered-platform") / "home"
+    running = start_platform(home, ASSAY_CPU_POWERCAP_DIRECTORY=str(home.parent / "powercap"))
+    yield running
+    stop_platform(running)
+
+
+@pytest.fixture(scope="session")
 def assay(local_platform: LocalPlatform) -> Iterator[AssayClient]:
     """A client of ``local_platform``."""
     with local_platform.client() as client:
