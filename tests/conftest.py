@@ -112,7 +112,7 @@ def scripted_platform(
 
 @pytest.fixture(scope="session")
 def metered_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
-    """A platform that expects energy counters of the processor in ``powercap`` beside its home; none are yet."""
+    """A platform that expects the processor's energy counters in ``powercap`` beside its home, yet empty."""
     home = tmp_path_factory.mktemp("metered-platform") / "home"
     running = start_platform(home, ASSAY_CPU_POWERCAP_DIRECTORY=str(home.parent / "powercap"))
     yield running
