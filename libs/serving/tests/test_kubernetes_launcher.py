@@ -106,6 +106,7 @@ async def test_a_server_answers_at_its_pods_address_and_leaves_nothing(
     assert "was stopped by this adapter" in await server.wait_dead()
 
 
+@pytest.mark.slow
 async def test_nothing_is_scheduled_before_all_of_it_exists(cluster: Cluster, tmp_path: Path) -> None:
     cluster.api.faults.planned = [Fault("POST", "services", 1000)]
     launcher = launcher_for(cluster, tmp_path, api_patience_s=30)
@@ -133,6 +134,7 @@ async def test_cancelled_while_loading_it_leaves_nothing(cluster: Cluster, tmp_p
     await launcher.close()
 
 
+@pytest.mark.slow
 async def test_a_starting_pod_keeps_its_lease(cluster: Cluster, launch: Launch) -> None:
     cluster.images[IMAGE] = small_image(SMALL_LOAD_S="1")
     server = await launch(lease=0.3)
@@ -161,7 +163,15 @@ def _lease(cluster: Cluster, server: PodServer) -> datetime:
 # An API server on a bad day.
 
 
-@pytest.mark.parametrize(("code", "after"), [(0, True), (500, False), (429, False), (500, True)])
+@pytest.mark.parametrize(
+    ("code", "after"),
+    [
+        (500, True),
+        pytest.param(0, True, marks=pytest.mark.slow),
+        pytest.param(500, False, marks=pytest.mark.slow),
+        pytest.param(429, False, marks=pytest.mark.slow),
+    ],
+)
 async def test_failed_requests_are_made_again(
     cluster: Cluster, launch: Launch, code: int, after: bool
 ) -> None:
@@ -182,6 +192,7 @@ async def test_failed_requests_are_made_again(
     assert all(fault.times == 0 for fault in cluster.api.faults.planned)
 
 
+@pytest.mark.slow
 async def test_a_used_up_quota_after_a_lost_answer_is_our_own(cluster: Cluster, launch: Launch) -> None:
     cluster.store.quota["pods"] = 1
     cluster.api.faults.planned = [Fault("POST", "pods", 1, code=0, after=True)]
@@ -189,6 +200,7 @@ async def test_a_used_up_quota_after_a_lost_answer_is_our_own(cluster: Cluster, 
     assert len(cluster.pods()) == 1
 
 
+@pytest.mark.slow
 async def test_an_api_server_that_stays_away(cluster: Cluster, tmp_path: Path) -> None:
     cluster.api.faults.planned = [Fault("POST", "pods", 1000, code=503)]
     error = await refusal(cluster, tmp_path, api_patience_s=0.3)
@@ -211,6 +223,7 @@ async def test_watches_that_break_or_expire_or_are_refused(cluster: Cluster, lau
     assert "SIGKILL" in await asyncio.wait_for(ending, 10)
 
 
+@pytest.mark.slow
 async def test_a_pod_deleted_while_nobody_watched(cluster: Cluster, launch: Launch) -> None:
     server = await launch()
     cluster.api.faults.planned = [Fault("GET", "pods", 3, code=503)]
@@ -241,6 +254,7 @@ async def test_image_not_found(cluster: Cluster, tmp_path: Path) -> None:
     assert not error.retryable
 
 
+@pytest.mark.slow
 async def test_registry_that_is_busy(cluster: Cluster, tmp_path: Path) -> None:
     cluster.images[IMAGE] = small_image(error="toomanyrequests: retry later")
     error = await refusal(cluster, tmp_path)
@@ -248,6 +262,7 @@ async def test_registry_that_is_busy(cluster: Cluster, tmp_path: Path) -> None:
     assert error.retryable
 
 
+@pytest.mark.slow
 async def test_image_name_that_is_none(cluster: Cluster, tmp_path: Path) -> None:
     error = await refusal(cluster, tmp_path, image="Not An Image")
     assert "InvalidImageName" in error.message
@@ -265,6 +280,7 @@ async def test_no_room(cluster: Cluster, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 async def test_no_node_that_matches(cluster: Cluster, tmp_path: Path) -> None:
     error = await refusal(cluster, tmp_path, node_selector={"gpu": "h100"})
     assert isinstance(error, StartFailed)
@@ -272,6 +288,7 @@ async def test_no_node_that_matches(cluster: Cluster, tmp_path: Path) -> None:
     assert "1 node(s) didn't match Pod's node affinity/selector" in error.message
 
 
+@pytest.mark.slow
 async def test_room_that_comes_in_time(cluster: Cluster, tmp_path: Path, launch: Launch) -> None:
     cluster.nodes = []
     launcher, steps = launcher_for(cluster, tmp_path, schedule_patience_s=30), Steps()
@@ -284,6 +301,7 @@ async def test_room_that_comes_in_time(cluster: Cluster, tmp_path: Path, launch:
     assert (await starting).place["node"] == "node-9"
 
 
+@pytest.mark.slow
 async def test_quota(cluster: Cluster, tmp_path: Path) -> None:
     cluster.store.quota["requests.nvidia.com/gpu"] = 0
     error = await refusal(cluster, tmp_path)
@@ -291,6 +309,7 @@ async def test_quota(cluster: Cluster, tmp_path: Path) -> None:
     assert "exceeded quota" in error.message
 
 
+@pytest.mark.slow
 async def test_out_of_memory_while_loading(cluster: Cluster, tmp_path: Path) -> None:
     cluster.images[IMAGE] = small_image(SMALL_LOAD_S="60", SMALL_SAY="loading shard 3 of 8")
     launcher = launcher_for(cluster, tmp_path)
@@ -317,33 +336,39 @@ async def test_crash_brings_the_last_lines(cluster: Cluster, tmp_path: Path) -> 
     assert "no kernel image is available" in error.engine_detail
 
 
+@pytest.mark.slow
 async def test_missing_secret(cluster: Cluster, tmp_path: Path) -> None:
     error = await refusal(cluster, tmp_path, hub_token={"name": "hub", "key": "token"})
     assert 'secret "hub" not found' in error.message
 
 
+@pytest.mark.slow
 async def test_program_that_the_image_lacks(cluster: Cluster, tmp_path: Path) -> None:
     error = await refusal(cluster, tmp_path, command=("other-server",))
     assert 'exec: "other-server": executable file not found' in error.message
 
 
+@pytest.mark.slow
 async def test_volume_that_never_comes(cluster: Cluster, tmp_path: Path) -> None:
     error = await refusal(cluster, tmp_path, model_volume={"claim": "models", "mount_path": "/models"})
     assert 'persistentvolumeclaim "models" not found' in error.message
 
 
+@pytest.mark.slow
 async def test_never_healthy(cluster: Cluster, tmp_path: Path) -> None:
     cluster.images[IMAGE] = small_image(SMALL_LOAD_S="60")
     error = await refusal(cluster, tmp_path, start_timeout_s=5)
     assert "Startup probe failed" in error.message
 
 
+@pytest.mark.slow
 async def test_a_pod_that_only_its_kubelet_reaches(cluster: Cluster, tmp_path: Path) -> None:
     cluster.unreachable.add(IMAGE)
     error = await refusal(cluster, tmp_path)
     assert "NetworkPolicy" in error.message
 
 
+@pytest.mark.slow
 async def test_deadline_of_the_pod(cluster: Cluster, launch: Launch, tmp_path: Path) -> None:
     server = await launch(launcher=launcher_for(cluster, tmp_path, active_deadline_s=1))
     assert "active_deadline_s" in await asyncio.wait_for(server.wait_dead(), 10)
@@ -359,6 +384,7 @@ async def test_out_of_memory_while_serving(cluster: Cluster, launch: Launch) -> 
     assert (await server.read_log(100)).text == "loading weights\n"
 
 
+@pytest.mark.slow
 async def test_eviction(cluster: Cluster, launch: Launch) -> None:
     server = await launch()
     cluster.evict(cluster.pods()[0], "The node was low on resource: ephemeral-storage.")
@@ -366,6 +392,7 @@ async def test_eviction(cluster: Cluster, launch: Launch) -> None:
     assert "was evicted: The node was low on resource: ephemeral-storage." in end
 
 
+@pytest.mark.slow
 async def test_preemption(cluster: Cluster, launch: Launch) -> None:
     server = await launch()
     cluster.disrupt(
@@ -374,6 +401,7 @@ async def test_preemption(cluster: Cluster, launch: Launch) -> None:
     assert "PreemptionByScheduler: preempting" in await asyncio.wait_for(server.wait_dead(), 10)
 
 
+@pytest.mark.slow
 async def test_lost_node(cluster: Cluster, tmp_path: Path) -> None:
     launcher = launcher_for(cluster, tmp_path, stop_patience_s=0.2)
     server = await launcher.launch(plan(), progress=Steps())
@@ -387,6 +415,7 @@ async def test_lost_node(cluster: Cluster, tmp_path: Path) -> None:
     await launcher.close()
 
 
+@pytest.mark.slow
 async def test_finaliser_of_somebody_else_is_waited_for(cluster: Cluster, launch: Launch) -> None:
     server = await launch()
     name = server.place["pod"]
@@ -444,6 +473,7 @@ async def test_a_lease_renewed_at_the_last_moment_saves_the_pod(cluster: Cluster
     await other.close()
 
 
+@pytest.mark.slow
 async def test_pods_of_an_earlier_life_of_the_same_pod_go_at_once(cluster: Cluster, tmp_path: Path) -> None:
     owner = {"owner_pod_name": "adapter-0", "owner_pod_uid": "1234", "owner_namespace": NAMESPACE}
     cluster.add_pod("adapter-0", uid="1234")
@@ -456,6 +486,7 @@ async def test_pods_of_an_earlier_life_of_the_same_pod_go_at_once(cluster: Clust
     await later.close()
 
 
+@pytest.mark.slow
 async def test_instances_end_with_the_adapters_pod(cluster: Cluster, tmp_path: Path) -> None:
     owner = {"owner_pod_name": "adapter-0", "owner_pod_uid": "1234", "owner_namespace": NAMESPACE}
     cluster.add_pod("adapter-0", uid="1234")
@@ -468,6 +499,7 @@ async def test_instances_end_with_the_adapters_pod(cluster: Cluster, tmp_path: P
     await launcher.close()
 
 
+@pytest.mark.slow
 async def test_a_newer_lease_of_an_owner_ends_the_older_ones_pod_on_any_replica(
     cluster: Cluster, tmp_path: Path, launch: Launch
 ) -> None:
@@ -484,6 +516,7 @@ async def test_a_newer_lease_of_an_owner_ends_the_older_ones_pod_on_any_replica(
     assert new.place["pod"].endswith("a" * 32)
 
 
+@pytest.mark.slow
 async def test_stopping_while_the_api_server_is_away_is_made_up_for_by_the_reaper(
     cluster: Cluster, tmp_path: Path
 ) -> None:
