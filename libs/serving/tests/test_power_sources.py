@@ -306,3 +306,14 @@ def test_a_rapl_counter_of_root_alone_says_so(tmp_path: Path) -> None:
     meter = RaplMeter(tmp_path)
     assert (meter.sensors, meter.read()) == ((), ())
     assert meter.unavailable[0].startswith("rapl: intel-rapl:0: ")
+
+
+def test_a_rapl_counter_that_fails_for_a_while_misses_nothing(tmp_path: Path) -> None:
+    write_zone(tmp_path, microjoules=1_000_000, range_uj=10_000_000)
+    meter = RaplMeter(tmp_path)
+    (tmp_path / "intel-rapl:0" / "energy_uj").unlink()
+    assert (meter.read(), meter.sensors) == ((), ())
+    assert "intel-rapl:0" in meter.unavailable[0]
+    write_zone(tmp_path, microjoules=4_000_000, range_uj=10_000_000)
+    assert [one.joules_total for one in meter.read()] == [pytest.approx(3.0)]
+    assert (meter.sensors, meter.unavailable) == ((SensorKind.RAPL_ENERGY,), ())

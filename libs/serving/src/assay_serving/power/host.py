@@ -38,15 +38,15 @@ class RaplMeter(PowerSource):
 
     def __init__(self, root: Path = POWERCAP) -> None:
         self._zones: list[_Zone] = []
-        self._unavailable: list[str] = []
+        self._unavailable: dict[str, str] = {}
         if not root.is_dir():
-            self._unavailable.append(f"rapl: no {root}")
+            self._unavailable[""] = f"rapl: no {root}"
             return
         for path in sorted(root.glob("*-rapl:*")):
             if path.name.count(":") == 1:
                 self._open(path)
         if not self._zones and not self._unavailable:
-            self._unavailable.append(f"rapl: no package counter under {root}")
+            self._unavailable[""] = f"rapl: no package counter under {root}"
 
     def _open(self, path: Path) -> None:
         try:
@@ -59,28 +59,29 @@ class RaplMeter(PowerSource):
                 )
             )
         except (OSError, ValueError) as error:
-            self._unavailable.append(f"rapl: {path.name}: {error}")
+            self._unavailable[path.name] = f"rapl: {path.name}: {error}"
 
     @property
     def sensors(self) -> tuple[SensorKind, ...]:
         """The kinds of reading that this host gives."""
-        return (SensorKind.RAPL_ENERGY,) if self._zones else ()
+        readable = any(zone.path.name not in self._unavailable for zone in self._zones)
+        return (SensorKind.RAPL_ENERGY,) if readable else ()
 
     @property
     def unavailable(self) -> tuple[str, ...]:
         """Why counters cannot be read; empty if all can."""
-        return tuple(self._unavailable)
+        return tuple(self._unavailable.values())
 
     def read(self) -> tuple[Reading, ...]:
-        """One reading per package. A counter that has become unreadable moves to `unavailable`."""
+        """One reading per package. A counter that fails is left out and tried again the next time."""
         readings = []
-        for zone in tuple(self._zones):
+        for zone in self._zones:
             try:
                 joules = zone.advance()
             except (OSError, ValueError) as error:
-                self._zones.remove(zone)
-                self._unavailable.append(f"rapl: {zone.path.name}: {error}")
+                self._unavailable[zone.path.name] = f"rapl: {zone.path.name}: {error}"
                 continue
+            self._unavailable.pop(zone.path.name, None)
             readings.append(
                 Reading(
                     kind=SensorKind.RAPL_ENERGY,

@@ -124,11 +124,10 @@ class _Lane:
         after = time.monotonic_ns()
         unavailable = self._source.unavailable
         took = (after - before) / _NANOSECONDS
-        if took > self._period:
+        period = max(self._period, self._source.period)
+        if took > period:
             name = type(self._source).__name__
-            unavailable += (
-                f"{name}: a read took {took:.2f} s, more than the {self._period:g} s between two",
-            )
+            unavailable += (f"{name}: a read took {took:.2f} s, more than the {period:g} s between two",)
         return _Pass(
             lane=self._number,
             mono_ns=(before + after) // 2,
