@@ -85,7 +85,7 @@ def _loop_factory(settings: AdapterSettings) -> Callable[[], asyncio.AbstractEve
         import uvloop
     except ImportError:
         return None
-    return uvloop.new_event_loop  # type: ignore[no-any-return]
+    return uvloop.new_event_loop
 
 
 def _told(error: ValidationError, *, prefix: str) -> str:

@@ -76,7 +76,16 @@ class CompletionStream:
         """
         if event.data == b"[DONE]":
             return
-        chunk = orjson.loads(event.data)
+        try:
+            self._add(event, orjson.loads(event.data))
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            told = event.data[:200].decode("utf-8", errors="replace")
+            raise EngineError(
+                f"the engine's stream has something that is no chunk of a completion: {told}",
+                tokens_before_error=self.arrivals.token_count,
+            ) from error
+
+    def _add(self, event: ServerEvent, chunk: dict[str, Any]) -> None:
         if "error" in chunk:
             raise error_of_event(chunk["error"], tokens_before_error=self.arrivals.token_count)
         if chunk.get("usage"):

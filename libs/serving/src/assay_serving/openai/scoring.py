@@ -28,6 +28,7 @@ class RecentEncodings:
         task = self._tasks.get(text)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             task = asyncio.ensure_future(self._encode(text))
+            task.add_done_callback(_see_error)
             self._tasks[text] = task
         self._tasks.move_to_end(text)
         while len(self._tasks) > self._kept:
@@ -93,6 +94,12 @@ class PromptScorer:
                 done_mono_ns=answer.done_mono_ns,
             ),
         )
+
+
+def _see_error(task: "asyncio.Task[list[int]]") -> None:
+    """Nobody may be left to see it: those who asked can have been cancelled."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _sum_of(positions: Any, pair: TokenPair) -> tuple[float, bool]:
