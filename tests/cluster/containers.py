@@ -2,12 +2,12 @@
 
 import asyncio
 import base64
-import ctypes
 import os
 import random
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 from cluster.schemas import Object
 from cluster.store import Store
 
-_PR_SET_PDEATHSIG = 1
+_TIED = str(Path(__file__).parent / "programs" / "tied.py")
 
 
 class ConfigurationError(Exception):
@@ -97,13 +97,12 @@ class Process:
         arguments = [address if text == "0.0.0.0" else text for text in arguments]
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [*image.programs[program], *rest, *arguments],
+                [sys.executable, "-I", "-S", _TIED, *image.programs[program], *rest, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={"PATH": os.environ["PATH"], **image.environment, **variables},
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
             )
         return cls(process, log)
 
@@ -123,7 +122,3 @@ class Process:
     def kill(self) -> None:
         self.signal(signal.SIGKILL)
         self._process.wait()
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
