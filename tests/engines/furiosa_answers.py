@@ -33,7 +33,7 @@ class AnswerWriter:
             # The offsets begin with 0 in each chunk.
             "logprobs": self._completion_logprobs(asked.wanted[index], delta),
             "finish_reason": delta.finish_reason,
-            "stop_reason": delta.stop_reason,
+            "stop_reason": _stop_reason(delta),
             "prompt_token_ids": (
                 list(asked.wanted[index].prompt) if is_first and asked.returns_token_ids else None
             ),
@@ -53,7 +53,7 @@ class AnswerWriter:
                     "text": delta.text,
                     "logprobs": self._completion_logprobs(wanted, delta),
                     "finish_reason": delta.finish_reason,
-                    "stop_reason": delta.stop_reason,
+                    "stop_reason": _stop_reason(delta),
                     "token_ids": delta.tokens if returns_ids else None,
                     "prompt_logprobs": self._prompt_logprobs(wanted),
                     "prompt_token_ids": list(wanted.prompt) if returns_ids else None,
@@ -86,7 +86,7 @@ class AnswerWriter:
             "finish_reason": delta.finish_reason,
         }
         if delta.finish_reason is not None:
-            choice["stop_reason"] = delta.stop_reason
+            choice["stop_reason"] = _stop_reason(delta)
         choice["token_ids"] = delta.tokens if self._asked.returns_token_ids else None
         return {**self._head("chatcmpl", "chat.completion.chunk"), "choices": [choice]}
 
@@ -106,7 +106,7 @@ class AnswerWriter:
             "message": message,
             "logprobs": self._chat_logprobs(delta),
             "finish_reason": delta.finish_reason,
-            "stop_reason": delta.stop_reason,
+            "stop_reason": _stop_reason(delta),
             "token_ids": delta.tokens if returns_ids else None,
         }
         return {
@@ -155,6 +155,11 @@ class AnswerWriter:
             return None
         scores = self._generator.prompt_scores(wanted.prompt, wanted.prompt_logprobs)
         return prompt_logprobs(self._generator.tokenizer, wanted.prompt, scores)
+
+
+def _stop_reason(delta: Delta) -> str | None:
+    """The matched text; there is no place in the answer for a token's id."""
+    return delta.stop_reason if isinstance(delta.stop_reason, str) else None
 
 
 def _no_details() -> dict[str, int]:

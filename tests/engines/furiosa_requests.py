@@ -25,11 +25,15 @@ _SAMPLING_DEFAULTS: Mapping[str, float] = {
 
 @dataclass
 class Refused(Exception):
-    """The request is refused in the words that go out."""
+    """The request is refused in the words that go out.
+
+    With `is_detail` it was found before the request was understood, which is answered in another form.
+    """
 
     message: str
     kind: str = "BadRequestError"
     status: int = 400
+    is_detail: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +208,7 @@ def _check_counts(
 
 def _require(fields: Fields, name: str) -> None:
     if fields.raw(name) is None:
-        raise Refused(f"1 validation error\n{name}\n  Field required [type=missing]", status=0)
+        raise Refused(f"1 validation error\n{name}\n  Field required [type=missing]", is_detail=True)
 
 
 def _content(message: Mapping[str, Any]) -> str:

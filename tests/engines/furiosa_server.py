@@ -77,10 +77,8 @@ class FuriosaServer:
         except WrongField as error:
             reply.send_json(400, {"detail": f"1 validation error\n{error.name}\n  {error.message}"})
         except Refused as error:
-            if error.status == 0:  # found by the parser of requests, which answers in its own form
-                reply.send_json(400, {"detail": error.message})
-            else:
-                reply.send_json(error.status, _error(error))
+            content = {"detail": error.message} if error.is_detail else _error(error)
+            reply.send_json(error.status, content)
         except EngineFailed:
             reply.send(500, b"Internal Server Error", content_type="text/plain; charset=utf-8")
 
@@ -196,11 +194,11 @@ def _error(error: Refused) -> dict[str, Any]:
 
 def _fields(request: Request) -> Fields:
     if "application/json" not in request.headers.get("content-type", ""):
-        raise Refused("Content-Type must be application/json", status=0)
+        raise Refused("Content-Type must be application/json", status=415, is_detail=True)
     try:
         return Fields(json.loads(request.body))
     except ValueError as error:
-        raise Refused(str(error), status=0) from None
+        raise Refused(str(error), is_detail=True) from None
 
 
 def _generation_config(model: str, script: Script) -> Mapping[str, Any]:

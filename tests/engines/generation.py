@@ -169,7 +169,9 @@ class Generator:
 
     def _tokens(self, wanted: Wanted) -> Iterator[Delta]:
         """One delta per token, without regard to time."""
-        text = IncrementalText(self.tokenizer, skip_special_tokens=wanted.skip_special_tokens)
+        text = IncrementalText(
+            self.tokenizer, skip_special_tokens=wanted.skip_special_tokens, prompt=wanted.prompt
+        )
         held = _StopStrings(wanted.stop, include=wanted.include_stop)
         position = position_after(wanted.prompt)
         output: list[int] = []

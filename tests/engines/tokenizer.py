@@ -47,6 +47,7 @@ village visit wait walk wall want warm was watch water way we week weeks well we
 where which white who whole why wide will wind window winter with without woman wood word words work world
 would write year years yellow yes yesterday you young your
 """
+_LONGEST_CHARACTER = 4
 _PIECES = re.compile(r" ?[A-Za-z]+|[0-9]| ?[^\sA-Za-z0-9]|\s")
 _SPECIAL_IN_TEXT = re.compile("(" + "|".join(map(re.escape, _SPECIAL)) + ")")
 
@@ -131,15 +132,20 @@ class Tokenizer:
 
 
 class IncrementalText:
-    """Text of tokens that come one after the other.
+    """Text of tokens that come one after the other, behind those of a prompt.
 
-    A character comes with its last byte; bytes that make none by the end of an answer never come.
+    A character comes with its last byte, even if the prompt had its first ones; bytes that make none by the
+    end of an answer never come.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, skip_special_tokens: bool) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, *, skip_special_tokens: bool, prompt: Sequence[int] = ()
+    ) -> None:
         self._tokenizer = tokenizer
         self._skip_special_tokens = skip_special_tokens
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        for token in prompt[-_LONGEST_CHARACTER:]:
+            self.feed(token)
 
     def feed(self, token: int) -> str:
         """The text that is known with this token and was not before."""

@@ -40,8 +40,18 @@ def refused(message: str, name: str, value: Any = None) -> Refused:
 def wrong_type(error: WrongField) -> Refused:
     """The refusal of a value of the wrong type."""
     place = f"body.{error.name}" if error.name else "body"
-    detail = {"type": error.kind, "loc": place, "msg": error.message, "input": error.value}
-    return Refused(f"1 validation error:\n  {detail}", "Bad Request", place)
+    shown = (
+        f"<{type(error.value).__name__} of {len(error.value)} items>"
+        if isinstance(error.value, list | dict)
+        else str(error.value)
+    )
+    found = [(error.kind, error.message)]
+    if error.name == "stop":  # may be one of two kinds, and is tried as both
+        found.append(("list_type", "Input should be a valid list"))
+    details = [{"type": kind, "loc": place, "msg": message, "input": shown} for kind, message in found]
+    label = "error" if len(found) == 1 else "errors"
+    lines = "".join(f"\n  {detail}" for detail in details)
+    return Refused(f"{len(found)} validation {label}:{lines}", "Bad Request", place)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +239,7 @@ class RequestReader:
         self, sampling: Sampling, count: int, logprobs: int | None, prompt_logprobs: int | None
     ) -> None:
         if count < 1:
-            raise refused(f"n must be at least 1, got {count}.", "n", count)
+            raise Refused(f"n must be at least 1, got {count}.")
         if count > 1 and sampling.temperature < 1e-5:
             raise Refused(f"n must be 1 when using greedy sampling, got {count}.")
         limit = self._arguments.max_logprobs
