@@ -2,12 +2,19 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from engines.fixtures import FURIOSA_PROGRAM, VLLM_PROGRAM, EngineStarter, RunningEngine, engines
+from engines.fixtures import (
+    FURIOSA_PROGRAM,
+    VLLM_PROGRAM,
+    EngineStarter,
+    RunningEngine,
+    engines,
+    start_engine,
+)
 from engines.model import Model, position_after
 from engines.tokenizer import Tokenizer
 
@@ -36,6 +43,15 @@ __all__ = ["engines"]
 
 PROGRAMS = {"vllm": VLLM_PROGRAM, "furiosa": FURIOSA_PROGRAM}
 PROMPT = "The capital of France is Paris. The capital of Italy is"
+
+
+@pytest.fixture(scope="module", params=PROGRAMS)
+def server(request: pytest.FixtureRequest) -> Iterator[RunningEngine]:
+    """One faithful server of each kind, whose model has a generation_config that asks for other sampling."""
+    program = PROGRAMS[request.param]
+    running = start_engine(program, "--max-model-len", "512", faults="error~Lisbon,cut~Berlin", fault_after=3)
+    with running as engine:
+        yield engine
 
 
 @asynccontextmanager
@@ -69,11 +85,7 @@ async def ask(engine: OpenAIEngine, text: str = PROMPT, **sampling: Any) -> Gene
     return await engine.generate(GenerateRequest(text=text, sampling=chosen), received_mono_ns=0)
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-async def test_every_sampling_field_is_sent_and_no_default_decides(
-    program: str, engines: EngineStarter
-) -> None:
-    server = engines(PROGRAMS[program])  # its generation_config asks for other sampling
+async def test_every_sampling_field_is_sent_and_no_default_decides(server: RunningEngine) -> None:
     async with engine_at(server) as engine:
         first, again = await ask(engine), await ask(engine)
         chosen = await ask(engine, temperature=0.7, top_p=0.5, top_k=3, min_p=0.1, repetition_penalty=1.2)
@@ -88,28 +100,28 @@ async def test_every_sampling_field_is_sent_and_no_default_decides(
     assert chosen.completion_tokens == 12
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-async def test_tokens_are_counted_by_their_ids(program: str, engines: EngineStarter) -> None:
-    async with engine_at(engines(PROGRAMS[program])) as engine:
+async def test_tokens_are_counted_by_their_ids(server: RunningEngine) -> None:
+    async with engine_at(server) as engine:
         result = await ask(engine, max_tokens=40, ignore_eos=True)
-        grouped_server = engines(PROGRAMS[program], tokens_per_step=4)
-        async with engine_at(grouped_server) as grouped_engine:
-            grouped = await ask(grouped_engine, max_tokens=40, ignore_eos=True)
     assert result.completion_tokens == 40
     assert result.finish_reason is FinishReason.LENGTH
     assert result.times.exact_token_times
     assert len(result.times.token_offsets_us) == len(result.token_text_lengths) == 40
     assert sum(result.token_text_lengths) == len(result.text)
-    assert grouped.text == result.text
+
+
+async def test_tokens_that_come_together_are_told(engines: EngineStarter) -> None:
+    async with engine_at(engines(VLLM_PROGRAM, tokens_per_step=4)) as engine:
+        grouped = await ask(engine, max_tokens=40, ignore_eos=True)
+    assert grouped.completion_tokens == 40
     assert len(grouped.times.token_offsets_us) == 40
     reads = len(set(grouped.times.token_offsets_us))
     assert reads <= 11
     assert grouped.times.merged_reads >= reads - 2, "tokens that come together are told"
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-async def test_the_stop_string_that_begins_first_ends_the_text(program: str, engines: EngineStarter) -> None:
-    async with engine_at(engines(PROGRAMS[program])) as engine:
+async def test_the_stop_string_that_begins_first_ends_the_text(server: RunningEngine) -> None:
+    async with engine_at(server) as engine:
         whole = await ask(engine, max_tokens=30, ignore_eos=True)
         late, early = whole.text[14:19], whole.text[12:17]
         cut = await ask(engine, max_tokens=30, ignore_eos=True, stop=(late, early))
@@ -119,11 +131,7 @@ async def test_the_stop_string_that_begins_first_ends_the_text(program: str, eng
     assert abs(cut.times.first_token_mono_ns - first) <= 1000, "no text is held back for a stop string"
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-async def test_a_conversation_is_a_prompt_of_the_models_template(
-    program: str, engines: EngineStarter
-) -> None:
-    server = engines(PROGRAMS[program])
+async def test_a_conversation_is_a_prompt_of_the_models_template(server: RunningEngine) -> None:
     chat = (ChatMessage(role="user", content="What is the capital of Italy?"),)
     async with engine_at(server) as engine:
         request = GenerateRequest(chat=chat, sampling=SamplingParameters(max_tokens=5))
@@ -135,29 +143,28 @@ async def test_a_conversation_is_a_prompt_of_the_models_template(
     assert result.prompt_tokens == len(prompt)
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-async def test_a_context_that_is_too_short_is_told_from_other_refusals(
-    program: str, engines: EngineStarter
-) -> None:
-    async with engine_at(engines(PROGRAMS[program], "--max-model-len", "64")) as engine:
-        assert engine.capabilities.max_context_tokens == 64
-        with pytest.raises(ContextTooLong, match="max_tokens 60 exceed the context of 64"):
-            await ask(engine, max_tokens=60)
+async def test_a_context_that_is_too_short_is_told_from_other_refusals(server: RunningEngine) -> None:
+    async with engine_at(server) as engine:
+        assert engine.capabilities.max_context_tokens == 512
+        with pytest.raises(ContextTooLong, match="max_tokens 510 exceed the context of 512"):
+            await ask(engine, max_tokens=510)
         with pytest.raises(ContextTooLong):
-            await ask(engine, text="the end " * 80, max_tokens=1)
-        chat = (ChatMessage(role="user", content="the end " * 80),)
+            await ask(engine, text="the end " * 400, max_tokens=1)
+        chat = (ChatMessage(role="user", content="the end " * 400),)
         with pytest.raises(ContextTooLong):
             await engine.generate(
                 GenerateRequest(chat=chat, sampling=SamplingParameters(max_tokens=1)), received_mono_ns=0
             )
         with pytest.raises(ContextTooLong):
-            await engine.score(ScoreRequest(context="the end " * 40, continuation=" the"), received_mono_ns=0)
+            await engine.score(
+                ScoreRequest(context="the end " * 400, continuation=" the"), received_mono_ns=0
+            )
         with pytest.raises(InvalidRequest, match="refused the request") as refused:
             await ask(engine, top_p=0.0, max_tokens=1)
         assert not isinstance(refused.value, ContextTooLong)
-        with pytest.raises(StartFailed, match="65 are asked for, and the server has 64"):
-            async with engine_at(engines(PROGRAMS[program], "--max-model-len", "64"), context_tokens=65):
-                pass
+    with pytest.raises(StartFailed, match="513 are asked for, and the server has 512"):
+        async with engine_at(server, context_tokens=513):
+            pass
 
 
 def expected_score(
@@ -174,14 +181,13 @@ def expected_score(
     return total, is_greedy
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-async def test_scores_are_those_of_the_continuation(program: str, engines: EngineStarter) -> None:
+async def test_scores_are_those_of_the_continuation(server: RunningEngine) -> None:
     tokenizer = Tokenizer()
 
     def encode(text: str) -> list[int]:
         return tokenizer.encode(text, add_special_tokens=True)
 
-    async with engine_at(engines(PROGRAMS[program])) as engine:
+    async with engine_at(server) as engine:
         for context, continuation in (
             (PROMPT, " Rome and"),
             (PROMPT + "  ", "Rome"),
@@ -228,11 +234,9 @@ async def test_contexts_are_tokenised_once_and_few_are_kept() -> None:
     assert asked[-2:] == ["two", "one"], "the oldest was forgotten"
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-async def test_an_error_inside_a_stream_says_how_far_it_came(program: str, engines: EngineStarter) -> None:
-    server = engines(PROGRAMS[program], faults="error~Paris,cut~Berlin", fault_after=3)
+async def test_an_error_inside_a_stream_says_how_far_it_came(server: RunningEngine) -> None:
     async with engine_at(server) as engine:
-        for text in (PROMPT, "Berlin"):
+        for text in ("Lisbon", "Berlin"):
             with pytest.raises(EngineError) as failed:
                 await ask(engine, text=text, max_tokens=20)
             assert failed.value.retryable
@@ -246,12 +250,12 @@ async def test_requests_go_on_after_the_server_has_closed_idle_connections(engin
         assert (await ask(engine, max_tokens=2)).completion_tokens == 2
 
 
-async def test_no_more_requests_are_in_flight_than_the_instance_may_have(engines: EngineStarter) -> None:
-    server = engines(VLLM_PROGRAM)
+async def test_no_more_requests_are_in_flight_than_the_instance_may_have(server: RunningEngine) -> None:
+    before = len(server.journal())
     async with engine_at(server, concurrency=2) as engine:
         await asyncio.gather(*(ask(engine, text=f"{number}", max_tokens=4) for number in range(8)))
     running, most = 0, 0
-    for entry in server.journal():
+    for entry in server.journal()[before:]:
         running += {"request": 1, "end": -1}.get(entry["event"], 0)
         most = max(most, running)
     assert most == 2
