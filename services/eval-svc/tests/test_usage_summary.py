@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis.strategies import floats, lists
 
 from assay_serving.types import IdleBaseline, Reading, SensorKind, TelemetrySample
-from eval_svc.usage import MOST_POINTS, Usage
+from eval_svc.usage import MOST_POINTS, Usage, without_series
 
 SECOND = 1_000_000_000
 START = 5 * SECOND
@@ -250,3 +250,29 @@ def test_energy_without_requests_is_the_idle_baseline() -> None:
     usage.add(sample(6.0, watts(60.0)))  # idle
     sensor = only_sensor(usage)
     assert (sensor["idle_seconds"], sensor["idle_joules"]) == (2.0, 40.0 + 50.0)
+
+
+def test_beside_a_counter_readings_of_power_need_no_course() -> None:
+    usage, failing = Usage(), Usage()
+    for number in range(20):
+        at = number * 0.2
+        usage.add(sample(at, counter(10 * at), watts(50.0)))
+        failing.add(sample(at, *([counter(10 * at)] if number < 10 else []), watts(50.0)))
+    by_method = {one["method"]: one for one in usage.summary()["power"]}
+    assert by_method["integrated"]["series"] is None
+    assert by_method["integrated"]["joules"] == pytest.approx(50.0 * 3.8)
+    assert by_method["counter"]["series"]["mono_ns"]
+    assert all(one["series"] for one in failing.summary()["power"]), "the counter fell silent"
+
+
+def test_lists_of_runs_leave_the_courses_out() -> None:
+    usage = Usage()
+    for number in range(3):
+        usage.add(sample(number * 0.2, counter(number)))
+    measured = {"instance_id": "a", "telemetry": usage.summary()}
+    run = {"id": "run_1", "serving": [measured, {"instance_id": "b", "telemetry": None}]}
+    listed = without_series(run)
+    [sensor] = listed["serving"][0]["telemetry"]["power"]
+    assert (sensor["series"], sensor["joules"]) == (None, 2.0)
+    assert listed["serving"][1] == run["serving"][1]
+    assert measured["telemetry"]["power"][0]["series"] is not None

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -269,11 +269,18 @@ class Usage:
             ``readings`` to the last (``first_mono_ns``, ``last_mono_ns``), ``mean_interval_s`` and
             ``largest_gap_s`` between readings, ``sparse_s``: time in gaps of more than a second,
             ``idle_joules`` in ``idle_seconds``: between readings with no request in flight, and ``series``:
-            joules since the first reading, by moment, as ``EnergySeries`` keeps them.
+            joules since the first reading, by moment, as ``EnergySeries`` keeps them; ``None`` of readings of
+            power where the device's energy counter was read as well.
         """
         cpu_times = [counter.last - counter.first for counter in self._cpu_times.values()]
         sensors = [
-            {"sensor": kind.value, "device_id": device, "scope": scope, **energy.summary()}
+            {
+                "sensor": kind.value,
+                "device_id": device,
+                "scope": scope,
+                **energy.summary(),
+                **({"series": None} if self._is_covered(device, energy) else {}),
+            }
             for (kind, device, scope, _), energy in self._energies.items()
             if energy.readings > 1
         ]
@@ -287,9 +294,33 @@ class Usage:
             "event_loop_lag": self._event_loop_lag(),
         }
 
+    def _is_covered(self, device: str, energy: _Energy) -> bool:
+        """Whether a counter of the device saw all that these readings of power saw, so that it counts."""
+        return energy.method != "counter" and any(
+            counter.method == "counter"
+            and of_device == device
+            and counter.first_ns <= energy.first_ns
+            and counter.last_ns >= energy.last_ns
+            and counter.largest_gap_ns <= energy.largest_gap_ns
+            for (_, of_device, _, _), counter in self._energies.items()
+        )
+
     def _event_loop_lag(self) -> dict[str, Any] | None:
         if not self._lags:
             return None
         ordered = sorted(self._lags)
         rank = math.ceil(_LAG_QUANTILE * len(ordered))
         return {"max_s": ordered[-1], "p99_s": ordered[rank - 1], "samples": len(ordered)}
+
+
+def without_series(run: Mapping[str, Any]) -> dict[str, Any]:
+    """A run document for lists: without the series of its sensors, which have thousands of points each."""
+    return {**run, "serving": [_record_without_series(record) for record in run["serving"]]}
+
+
+def _record_without_series(record: Mapping[str, Any]) -> dict[str, Any]:
+    telemetry = record.get("telemetry")
+    if not telemetry or not telemetry.get("power"):
+        return dict(record)
+    sensors = [{**sensor, "series": None} for sensor in telemetry["power"]]
+    return {**record, "telemetry": {**telemetry, "power": sensors}}

@@ -20,6 +20,7 @@ from eval_svc.errors import (
     WrongState,
 )
 from eval_svc.service import quality_of
+from eval_svc.usage import without_series
 
 router = APIRouter(prefix="/v1")
 
@@ -78,7 +79,10 @@ async def list_evaluations(
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> RunPage:
-    """Runs, newest first. Filters add up: a run is listed if it satisfies all of them."""
+    """Runs, newest first. Filters add up: a run is listed if it satisfies all of them.
+
+    The `series` of power sensors are left out; a single run has them.
+    """
     page = await service.runs(
         name=name,
         state=state,
@@ -87,7 +91,7 @@ async def list_evaluations(
         cursor=cursor,
         limit=limit,
     )
-    return RunPage(items=[_run(item) for item in page.items], next_cursor=page.next_cursor)
+    return RunPage(items=[_run(without_series(item)) for item in page.items], next_cursor=page.next_cursor)
 
 
 @router.get("/evaluations/{run_id}", tags=["evaluations"], responses=problems(UnknownRun))
