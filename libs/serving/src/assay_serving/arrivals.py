@@ -1,5 +1,7 @@
 """When the tokens of one streamed answer came, and how much text each of them brought."""
 
+from array import array
+
 from assay_serving.types import RequestTimes, StampSource
 from assay_serving.upstream import ServerEvent, UpstreamReply
 
@@ -7,20 +9,33 @@ from assay_serving.upstream import ServerEvent, UpstreamReply
 class Arrivals:
     """Collects events as they come; whether kernel or user-space times count is known only at the end."""
 
-    __slots__ = ("_first_text", "_last_merged", "_merged_reads", "_text_lengths", "_tokens", "_unplaced_text")
+    __slots__ = (
+        "_first_text",
+        "_kernel_ns",
+        "_last_merged",
+        "_last_read",
+        "_merged_reads",
+        "_read_ns",
+        "_text_lengths",
+        "_unplaced_text",
+    )
 
     def __init__(self) -> None:
-        self._tokens: list[ServerEvent] = []  # one entry per token
-        self._text_lengths: list[int] = []  # likewise
+        # One entry per token. Machine integers: thousands of tokens come per second, and what is kept of them
+        # should neither fill the processor's cache nor be walked through by the garbage collector.
+        self._kernel_ns = array("q")
+        self._read_ns = array("q")
+        self._text_lengths = array("q")
         self._unplaced_text = 0  # characters that came before any token
         self._first_text: ServerEvent | None = None
-        self._merged_reads = 0
+        self._last_read = -1  # of a token
         self._last_merged = -1
+        self._merged_reads = 0
 
     @property
     def token_count(self) -> int:
         """Tokens that have come so far."""
-        return len(self._tokens)
+        return len(self._read_ns)
 
     def add(self, event: ServerEvent, *, tokens: int, text_length: int) -> None:
         """Take an event that brought `tokens` tokens and `text_length` characters.
@@ -33,19 +48,19 @@ class Arrivals:
         if not tokens:
             self._place_text(text_length)
             return
-        number = event.read_number
-        together = tokens > 1 or (bool(self._tokens) and self._tokens[-1].read_number == number)
-        if together and number != self._last_merged:
+        _, kernel, read, number = event
+        if (tokens > 1 or number == self._last_read) and number != self._last_merged:
             self._merged_reads += 1
             self._last_merged = number
-        if tokens == 1:
-            self._tokens.append(event)
-        else:
-            self._tokens += [event] * tokens
-            self._text_lengths += [0] * (tokens - 1)
-        if self._unplaced_text:
-            text_length, self._unplaced_text = text_length + self._unplaced_text, 0
-        self._text_lengths.append(text_length)
+        self._last_read = number
+        for _ in range(tokens - 1):
+            self._kernel_ns.append(kernel)
+            self._read_ns.append(read)
+            self._text_lengths.append(0)
+        self._kernel_ns.append(kernel)
+        self._read_ns.append(read)
+        self._text_lengths.append(text_length + self._unplaced_text)
+        self._unplaced_text = 0
 
     def _place_text(self, length: int) -> None:
         if self._text_lengths:
@@ -60,10 +75,7 @@ class Arrivals:
     def times(self, reply: UpstreamReply, *, completion_tokens: int, received_mono_ns: int) -> RequestTimes:
         """The times of the finished answer, by the clock that the reply names."""
         source, sent = reply.stamp_source, reply.sent_mono_ns
-        if source is StampSource.KERNEL:
-            stamps = [event.kernel_mono_ns for event in self._tokens]
-        else:
-            stamps = [event.read_mono_ns for event in self._tokens]
+        stamps = self._kernel_ns if source is StampSource.KERNEL else self._read_ns
         first = self._first_text.arrived_mono_ns(source) if self._first_text else 0
         # The two clocks are matched to within microseconds: a first token cannot come before its request.
         return RequestTimes(

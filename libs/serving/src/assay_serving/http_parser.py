@@ -60,6 +60,25 @@ class ResponseParser:
         self.body += content
         return []
 
+    def lone_event(self, data: bytes) -> bytes | None:
+        """The `data:` field where `data` is one whole chunk with one event, as nearly all tokens come.
+
+        None for anything else, which then belongs to `feed`. A processor that just woke up for a token spends
+        most of its time on finding code and data again: few functions and no state to change are what counts.
+        """
+        if not self.is_event_stream or self._rest or self._line or self._is_last_chunk:
+            return None
+        begin = data.find(b"\n") + 1
+        if not data.startswith(b"data:", begin) or data.find(b"\n", begin) != len(data) - 4:
+            return None
+        if not self._is_chunked or not data.endswith(b"\n\n\r\n"):
+            return None
+        try:
+            is_whole = int(data[: begin - 2], 16) == len(data) - begin - 2
+        except ValueError:
+            return None
+        return data[begin + 5 : -4].strip() if is_whole else None
+
     def close(self) -> None:
         """The other side has closed: right only where the framing allows it.
 

@@ -77,7 +77,11 @@ OnEvent = Callable[[ServerEvent], None]
 
 
 class UpstreamReply(NamedTuple):
-    """A finished answer. `body` is empty where the answer was an event stream."""
+    """A finished answer. `body` is empty where the answer was an event stream.
+
+    `sent_mono_ns` is when the request's last bytes were handed to the kernel, `done_mono_ns` when the last
+    bytes of the answer arrived.
+    """
 
     status: int
     body: bytes
@@ -99,6 +103,8 @@ class Upstream:
         self._address = address
         self._keep_alive = keep_alive
         self._idle: list[_Connection] = []
+        # One for all connections: it stays in the processor's cache.
+        self._buffer = bytearray(_READ_BYTES)
         self._heads: dict[tuple[str, str], bytes] = {}
 
     async def exchange(
@@ -128,7 +134,7 @@ class Upstream:
             except UpstreamError:
                 if connection.has_answered:
                     raise
-        return await self._over(await _Connection.open(self._address), request, on_event)
+        return await self._over(await _Connection.open(self._address, self._buffer), request, on_event)
 
     def close(self) -> None:
         """Close the idle connections; those in use close with their requests."""
@@ -166,11 +172,38 @@ class Upstream:
 class _Connection:
     """One socket, used for one request at a time."""
 
-    def __init__(self, sock: socket.socket, *, stamps_by_kernel: bool, tls: TlsChannel | None = None) -> None:
+    __slots__ = (
+        "_ancillary_bytes",
+        "_buffer",
+        "_buffers",
+        "_done",
+        "_idle_in",
+        "_is_spent",
+        "_last_kernel_ns",
+        "_last_read_ns",
+        "_loop",
+        "_on_event",
+        "_parser",
+        "_reads",
+        "_realtime_to_mono_ns",
+        "_receive_into",
+        "_socket",
+        "_stamps_this_answer",
+        "_tls",
+    )
+
+    def __init__(
+        self, sock: socket.socket, buffer: bytearray, *, stamps_by_kernel: bool, tls: TlsChannel | None
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._socket = sock
+        self._receive_into = sock.recvmsg_into
+        self._buffer = memoryview(buffer)
+        self._buffers = (buffer,)
         self._tls = tls
-        self._stamps = stamps_by_kernel
+        self._ancillary_bytes = _ANCILLARY_BYTES if stamps_by_kernel else 0
+        self._last_kernel_ns = 0  # of the last read that was not a lone event
+        self._last_read_ns = 0
         self._stamps_this_answer = stamps_by_kernel
         self._parser = ResponseParser()
         self._on_event: OnEvent | None = None
@@ -182,7 +215,7 @@ class _Connection:
         self._loop.add_reader(sock, self._on_readable)
 
     @classmethod
-    async def open(cls, address: UpstreamAddress) -> "_Connection":
+    async def open(cls, address: UpstreamAddress, buffer: bytearray) -> "_Connection":
         family = socket.AF_UNIX if address.unix_path else _family_of(address.host)
         target = address.unix_path or (address.host, address.port)
         sock = socket.socket(family, socket.SOCK_STREAM)
@@ -204,7 +237,7 @@ class _Connection:
         except BaseException:
             sock.close()
             raise
-        return cls(sock, stamps_by_kernel=stamps, tls=tls)
+        return cls(sock, buffer, stamps_by_kernel=stamps, tls=tls)
 
     @property
     def has_answered(self) -> bool:
@@ -230,46 +263,69 @@ class _Connection:
 
     async def run(self, request: bytes, on_event: OnEvent | None) -> UpstreamReply:
         self._parser, self._on_event, self._reads, self._idle_in = ResponseParser(), on_event, 0, None
-        self._stamps_this_answer = self._stamps
+        self._stamps_this_answer = self._ancillary_bytes > 0
         self._realtime_to_mono_ns = _realtime_to_mono_ns()
         self._done = self._loop.create_future()
+        sent = time.monotonic_ns()
         try:
-            await self._send(request)
+            sent = await self._send(request)
         except OSError as error:
             # The engine may have answered (refusing a body) before it closed: that answer counts.
             if not self._parser.status:
                 raise UpstreamError(f"the engine closed the connection: {error.strerror}") from error
-        sent = time.monotonic_ns()
         await self._done
-        done = time.monotonic_ns()
         # Kernel stamps are wall-clock times: they are void if somebody set the clock meanwhile.
         step = abs(_realtime_to_mono_ns() - self._realtime_to_mono_ns)
-        by_kernel = self._stamps_this_answer and step <= _MAX_CLOCK_STEP_NS
+        by_kernel = self._stamps_this_answer and self._last_kernel_ns > 0 and step <= _MAX_CLOCK_STEP_NS
         return UpstreamReply(
             status=self._parser.status,
             body=bytes(self._parser.body),
             sent_mono_ns=sent,
-            done_mono_ns=done,
+            done_mono_ns=max(sent, self._last_kernel_ns) if by_kernel else self._last_read_ns,
             stamp_source=StampSource.KERNEL if by_kernel else StampSource.USER_SPACE,
         )
 
-    async def _send(self, request: bytes) -> None:
+    async def _send(self, request: bytes) -> int:
+        """Hand all of it to the kernel and return when.
+
+        The clock is read before the call, which wakes the engine: where both share a processor, the engine
+        may be through with its work before this process goes on.
+        """
         if self._tls is not None:
             request = self._tls.encrypt(request)
+        sent = time.monotonic_ns()
         try:
             count = self._socket.send(request)
         except BlockingIOError:
             count = 0
         if count < len(request):
             await self._loop.sock_sendall(self._socket, memoryview(request)[count:])
+            sent = time.monotonic_ns()
+        return sent
 
     def _on_readable(self) -> None:
+        """Take in what has come.
+
+        This and `ResponseParser.lone_event` are all that runs for an ordinary token before the callback: what
+        a token costs here decides how many streams one process can follow.
+        """
         if self._done is None or self._done.done():
             self._end_idle()
             return
         try:
-            data, ancillary, _, _ = self._socket.recvmsg(_READ_BYTES, _ANCILLARY_BYTES if self._stamps else 0)
-            self._take(data, ancillary, time.monotonic_ns())
+            count, ancillary, _, _ = self._receive_into(self._buffers, self._ancillary_bytes)
+            self._last_read_ns = read_ns = time.monotonic_ns()
+            data = bytes(self._buffer[:count])
+            if self._tls is not None or not data:
+                self._take_rarely(data, ancillary)
+            elif (event := self._parser.lone_event(data)) is None or self._on_event is None or not ancillary:
+                self._take(data, ancillary)
+            else:
+                self._reads += 1
+                seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
+                kernel_ns = seconds * 1_000_000_000 + nanoseconds + self._realtime_to_mono_ns
+                self._on_event(ServerEvent(event, kernel_ns, read_ns, self._reads))
+                return
         except BlockingIOError:
             return
         except OSError as error:
@@ -280,16 +336,24 @@ class _Connection:
             if self._parser.complete:
                 self._finish(None)
 
-    def _take(self, data: bytes, ancillary: list[tuple[int, int, bytes]], now: int) -> None:
-        """Take in what one read has brought; empty `data` is the connection's end."""
+    def _take(self, data: bytes, ancillary: list[tuple[int, int, bytes]]) -> None:
+        self._reads += 1
+        self._last_kernel_ns = self._kernel_stamp(ancillary)
+        events = self._parser.feed(data)
+        if events and not self._last_kernel_ns:
+            self._stamps_this_answer = False
+        if self._on_event is not None:
+            for event in events:
+                self._on_event(ServerEvent(event, self._last_kernel_ns, self._last_read_ns, self._reads))
+
+    def _take_rarely(self, data: bytes, ancillary: list[tuple[int, int, bytes]]) -> None:
+        """Take in what has to be decrypted first; empty `data` is the connection's end."""
         is_end = not data
         if self._tls is not None and data:
             data = self._tls.decrypt(data)
             is_end = self._tls.is_closed
         if data:  # nothing where only the beginning of a TLS record has come: its last bytes give the time
-            self._reads += 1
-            if events := self._parser.feed(data):
-                self._dispatch(events, self._kernel_stamp(ancillary), now)
+            self._take(data, ancillary)
         if is_end and not self._parser.complete:
             self._parser.close()
 
@@ -302,20 +366,12 @@ class _Connection:
             self._is_spent = True
             self._loop.remove_reader(self._socket)
 
-    def _dispatch(self, events: list[bytes], kernel: int, read: int) -> None:
-        if not kernel:
-            self._stamps_this_answer = False
-        if self._on_event is None:
-            return
-        for data in events:
-            self._on_event(ServerEvent(data, kernel, read, self._reads))
-
     def _kernel_stamp(self, ancillary: list[tuple[int, int, bytes]]) -> int:
-        for level, kind, content in ancillary:
-            if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
-                seconds, nanoseconds = _TIMESPEC.unpack_from(content)
-                return int(seconds * 1_000_000_000 + nanoseconds + self._realtime_to_mono_ns)
-        return 0
+        if not ancillary:
+            return 0
+        # Nothing else was asked of this socket.
+        seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
+        return int(seconds * 1_000_000_000 + nanoseconds + self._realtime_to_mono_ns)
 
     def _finish(self, error: Exception | None) -> None:
         if self._done is None or self._done.done():
