@@ -206,8 +206,9 @@ async def test_a_server_without_a_health_check_lists_its_models() -> None:
     server = ModelServer({"/v1/models": 200}, wanted_key=KEY)
     async with running(server):
         await connected(f"http://localhost:{server.port}", key=KEY)
-        with pytest.raises(StartFailed, match="refuses"):
-            await connected(f"http://localhost:{server.port}", key="another")
+        url = f"http://localhost:{server.port}/v1"
+        with pytest.raises(StartFailed, match=f"GET {url}/models answers 401: .* refuses"):
+            await connected(url, key="another")
 
 
 async def test_nobody_listens_and_a_key_that_no_header_takes() -> None:

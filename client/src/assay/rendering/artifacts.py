@@ -24,7 +24,7 @@ def backend_table(backends: Iterable[Backend]) -> Table:
                 healthy,
                 f"{backend.engine or MISSING} {backend.engine_version or ''}".strip(),
                 ", ".join(str(name) for name in document.get("artifact_formats") or ()),
-                "; ".join(_parameter(parameter) for parameter in parameters),
+                "\n".join(_parameter(parameter) for parameter in parameters),
                 "\n".join(_device(device) for device in document.get("devices") or ()) or MISSING,
                 _sensors(document),
                 backend.unhealthy_reason or backend.address,

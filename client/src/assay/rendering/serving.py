@@ -39,18 +39,18 @@ def _instances(serving: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _ledger_lines(ledger: Mapping[str, Any]) -> Iterator[Line]:
-    phases = ", ".join(f"{word} {seconds(ledger.get(name))}" for name, word in _COLD_START)
-    yield "cold start", f"{seconds(ledger.get('cold_start_s'))}: {phases}"
-    held = seconds(ledger.get("occupied_s"))
-    yield (
-        "served",
-        f"{seconds(ledger.get('serving_s'))}, then drained {seconds(ledger.get('drain_s'))}; held {held}, "
-        f"{_number(ledger.get('accelerator_seconds'))} accelerator-seconds",
-    )
+    phases = ", ".join(f"{word} {_time(ledger.get(name))}" for name, word in _COLD_START)
+    # Instances that never answered have phases, but no cold start.
+    of = "in all" if ledger.get("instances", 1) > 1 else ""
+    yield "cold start", f"{_time(ledger.get('cold_start_s'))}: {phases} {of}".strip()
+    held = ""
+    if (accelerator_seconds := ledger.get("accelerator_seconds")) != 0:  # where there is a device, or may be
+        held = f"; held {_time(ledger.get('occupied_s'))}, {_number(accelerator_seconds)} accelerator-seconds"
+    yield "served", f"{_time(ledger.get('serving_s'))}, then drained {_time(ledger.get('drain_s'))}{held}"
     if ledger.get("idle_joules") is None:
         yield "idle energy", "not measured"
     else:
-        idle = seconds(ledger.get("idle_seconds"))
+        idle = _time(ledger.get("idle_seconds"))
         yield "idle energy", f"{_number(ledger['idle_joules'])} J in {idle} without a request"
     if ledger.get("incomplete"):
         of = counted(int(ledger["incomplete"]), "instance")
@@ -87,6 +87,10 @@ def _end_lines(record: Mapping[str, Any], *, label: str) -> Iterator[Line]:
         yield label, Text(clean(f"{ended.get('state')}: {ended.get('reason')}"), style=_WARNING)
     if isinstance(ledger, Mapping) and ledger.get("note"):
         yield label, Text(clean(str(ledger["note"])), style=_WARNING)
+
+
+def _time(value: float | None) -> str:
+    return "0 s" if value == 0 else seconds(value)
 
 
 def _number(value: Any) -> str:

@@ -173,7 +173,7 @@ class EndpointServer(RunningServer):
     def _check_status(self, reply: UpstreamReply, path: str) -> None:
         if reply.status == 200:
             return
-        url = f"{self._endpoint.scheme}://{self._endpoint.authority}{self._endpoint.path}{path}"
+        url = f"{self._endpoint.scheme}://{self._endpoint.authority}{self._address.path_prefix}{path}"
         raise StartFailed(f"GET {url} answers {reply.status}: {self._meaning_of(reply.status)}")
 
     def _meaning_of(self, status: int) -> str:
