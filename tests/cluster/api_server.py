@@ -13,7 +13,7 @@ import yaml
 from aiohttp import web
 
 from cluster.schemas import Object
-from cluster.store import KINDS, ApiError, Store, gone
+from cluster.store import KINDS, ApiError, Store
 
 TOKEN = "a-service-account-token"
 LogReader = Callable[[str, str, bool], bytes]
@@ -219,8 +219,9 @@ def _fail(request: web.Request, fault: Fault) -> web.Response:
         if request.transport is not None:
             request.transport.abort()
         return web.Response(status=500)
-    if fault.code == 410:
-        return web.json_response(_status(gone()), status=410)
+    if fault.code == 409:
+        said = 'Operation cannot be fulfilled on resourcequotas "team": the object has been modified'
+        return web.json_response(_status(ApiError(409, "Conflict", said)), status=409)
     message = "etcdserver: request timed out" if fault.code == 500 else "try again later"
     return web.json_response(_status(ApiError(fault.code, "InternalError", message)), status=fault.code)
 

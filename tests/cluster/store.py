@@ -47,6 +47,7 @@ class Deletion:
     by: str
     at: datetime
     annotations: dict[str, str]
+    only_unchanged: bool  # asked for by who holds no lease, and only if nobody renewed it meanwhile
 
 
 class Store:
@@ -155,7 +156,8 @@ class Store:
                 )  # fmt: skip
         if kind == "pods" and "deletionTimestamp" not in metadata:
             moment = datetime.now(UTC)
-            self.deletions.append(Deletion(name, by, moment, dict(metadata.get("annotations", {}))))
+            guarded = "resourceVersion" in options.get("preconditions", {})
+            self.deletions.append(Deletion(name, by, moment, dict(metadata.get("annotations", {})), guarded))
         grace = options.get("gracePeriodSeconds")
         if kind == "pods" and grace is None:
             grace = content["spec"].get("terminationGracePeriodSeconds", 30)

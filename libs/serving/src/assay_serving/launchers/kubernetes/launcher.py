@@ -109,12 +109,13 @@ class KubernetesLauncher(ServerLauncher):
         for name in tuple(self._left_over):
             if await remove(self._api, name, grace=self._settings.termination_grace_s, patience=0):
                 self._left_over.discard(name)
-        known = {manifests.label_value(instance_id) for instance_id in living} | self._own
         try:
             pods = await self._api.list_pods(manifests.adapter_selector(self._adapter))
         except ClusterError as error:
             _logger.warning("no reaping: %s", error.message)
             return []
+        # As of now, after the list: who has started since is in neither.
+        known = {manifests.label_value(instance_id) for instance_id in living} | self._own
         found = []
         for pod in pods:
             instance = _label(pod, manifests.INSTANCE_LABEL)
