@@ -13,6 +13,7 @@ import errno
 import fnmatch
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -153,7 +154,7 @@ def _directory(job: ModelJob) -> ModelResult:
         known = {}
     ids = directory_ids(Path(job.directory), known=known)
     remembered.parent.mkdir(parents=True, exist_ok=True)
-    partial = remembered.with_suffix(".partial")
+    partial = remembered.with_suffix(f".{os.getpid()}.partial")  # others may digest the same model now
     partial.write_text(json.dumps(known))
     partial.replace(remembered)
     return ModelResult(directory=job.directory, sha256=tree_digest(ids))

@@ -3,15 +3,18 @@
 import contextlib
 import hashlib
 import json
+import os
 import re
 import shutil
 import sys
-import tempfile
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
+
+import psutil
 
 from assay_serving.backend import PreparedArtifact
 from assay_serving.errors import ArtifactMismatch, ArtifactNotFound, StartFailed
@@ -20,6 +23,7 @@ from assay_serving.model_files import ModelJob, ModelResult
 from assay_serving.types import Artifact
 
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_SCRATCH = "artifact-"
 _USE = "use hf://<owner>/<name> or file:///<directory>"
 
 
@@ -69,6 +73,7 @@ class ModelStore:
         self._hub = hub
         self._roots = tuple(root.resolve() for root in roots)
         self._run_directory = run_directory
+        self._in_use: set[Path] = set()
         self._variables = variables
 
     def directory_of(self, uri: str) -> Path | None:
@@ -173,14 +178,24 @@ class ModelStore:
             finally:
                 await process.stop(grace=0.0)
 
+    def remove_leftovers(self) -> None:
+        """Remove what adapters that were killed have left in the run directory."""
+        for directory in self._run_directory.glob(f"{_SCRATCH}*"):
+            process_id = int(directory.name.split("-")[1])
+            is_own = process_id == os.getpid()  # or of an earlier life that had the same number
+            if directory not in self._in_use and (is_own or not psutil.pid_exists(process_id)):
+                shutil.rmtree(directory, ignore_errors=True)
+
     @contextlib.contextmanager
     def _scratch(self) -> Iterator[Path]:
-        self._run_directory.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix="artifact-", dir=self._run_directory))
+        scratch = self._run_directory / f"{_SCRATCH}{os.getpid()}-{uuid.uuid4().hex}"
+        self._in_use.add(scratch)
         try:
+            scratch.mkdir(parents=True, mode=0o700)
             yield scratch
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+            self._in_use.discard(scratch)
 
 
 def without_files(artifact: Artifact, *, name: str, repository: str = "") -> PreparedArtifact:
