@@ -28,6 +28,7 @@ from assay_serving.openai.endpoint_artifacts import (
     is_endpoint,
 )
 from assay_serving.openai.engine import EnginePlan, OpenAIEngine
+from assay_serving.power.host import RaplMeter
 from assay_serving.power.source import FoundDevices, PowerSource
 from assay_serving.settings import LauncherKind, ModelServerSettings, engine_environment, hub_environment
 from assay_serving.types import (
@@ -193,10 +194,9 @@ class HttpServerBackend(ServingBackend):
         if self._settings.launcher is not LauncherKind.PROCESS or is_endpoint(spec.artifact):
             return ()
         try:
-            devices = self._pool.next_free(self._accelerators(spec))
+            return self._local_power(self._pool.next_free(self._accelerators(spec)))
         except (InvalidRequest, NoCapacity):
             return ()
-        return self.device_power(devices) if devices else ()
 
     async def prepare(self, spec: ProvisionSpec, *, progress: Progress) -> PreparedArtifact:
         """See ServingBackend. For a cluster the model is only identified: its Pod fetches it."""
@@ -251,6 +251,7 @@ class HttpServerBackend(ServingBackend):
 
     async def reap(self, living: Collection[str]) -> list[str]:
         """See ServingBackend."""
+        self.models.remove_leftovers()
         return [] if self._launcher is None else await self._launcher.reap(living)
 
     def _make_launcher(self) -> ServerLauncher | None:
@@ -309,18 +310,23 @@ class HttpServerBackend(ServingBackend):
                 return self._pool.devices
 
     def _known_sensors(self) -> tuple[SensorKind, ...]:
-        sources: tuple[PowerSource, ...] = ()
-        if self._pool.devices:
-            sources = self.device_power(self._pool.devices)
+        if self._settings.launcher is not LauncherKind.PROCESS:
+            return ()
+        sources = self._local_power(self._pool.devices)
         found = tuple(kind for source in sources for kind in source.sensors)
         for source in sources:
             source.close()
         return found
 
+    def _local_power(self, devices: Sequence[Device]) -> tuple[PowerSource, ...]:
+        if self._settings.allow_cpu:
+            return (RaplMeter(),)
+        return self.device_power(devices) if devices else ()
+
     def _power_sources(self, devices: Sequence[Device], server: RunningServer) -> tuple[PowerSource, ...]:
-        if devices:
-            return self.device_power(devices)
-        if self._settings.launcher is LauncherKind.KUBERNETES and self._settings.exporter_url:
+        if self._settings.launcher is LauncherKind.PROCESS:
+            return self._local_power(devices)
+        if self._settings.exporter_url:
             node = server.place.get("node", "")
             return self.exporter_power(self._settings.exporter_url.replace("{node}", node), server.place)
         return ()

@@ -74,33 +74,41 @@ class CompletionStream:
         Raises:
             UpstreamError, ServingError: it tells of an error.
         """
+        try:  # nearly every event is a chunk with a token
+            chunk = orjson.loads(event.data)
+            choice = chunk["choices"][0]
+            text, tokens = choice["text"], choice.get("token_ids")
+            if choice["finish_reason"] is not None:
+                self.finish_reason, self.stop_reason = choice["finish_reason"], choice.get("stop_reason")
+                self.usage = chunk.get("usage") or self.usage
+        except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
+            self._add_other(event)
+            return
+        if text:
+            self.pieces.append(text)
+        self.arrivals.add(event, tokens=len(tokens) if tokens else 0, text_length=len(text))
+
+    def _add_other(self, event: ServerEvent) -> None:
+        """Take an event that is no chunk with text: the end, the usage, an error, or what nobody expects."""
         if event.data == b"[DONE]":
             return
         try:
-            self._add(event, orjson.loads(event.data))
-        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            told = event.data[:200].decode("utf-8", errors="replace")
-            raise EngineError(
-                f"the engine's stream has something that is no chunk of a completion: {told}",
-                tokens_before_error=self.arrivals.token_count,
-            ) from error
-
-    def _add(self, event: ServerEvent, chunk: dict[str, Any]) -> None:
-        if "error" in chunk:
-            raise error_of_event(chunk["error"], tokens_before_error=self.arrivals.token_count)
-        if chunk.get("usage"):
-            self.usage = chunk["usage"]
-        if not chunk["choices"]:
-            return
-        choice = chunk["choices"][0]
-        text = choice["text"]
-        if text:
-            self.pieces.append(text)
-        tokens = choice.get("token_ids")
-        self.arrivals.add(event, tokens=len(tokens) if tokens else 0, text_length=len(text))
-        if choice["finish_reason"] is not None:
-            self.finish_reason = choice["finish_reason"]
-            self.stop_reason = choice.get("stop_reason")
+            chunk = orjson.loads(event.data)
+        except orjson.JSONDecodeError:
+            chunk = None
+        match chunk:
+            case {"error": error}:
+                raise error_of_event(error, tokens_before_error=self.arrivals.token_count)
+            case {"choices": [], "usage": {"completion_tokens": int(), "prompt_tokens": int()} as usage}:
+                self.usage = usage
+            case {"choices": []}:
+                pass
+            case _:
+                told = event.data[:200].decode("utf-8", errors="replace")
+                raise EngineError(
+                    f"the engine's stream has something that is no chunk of a completion: {told}",
+                    tokens_before_error=self.arrivals.token_count,
+                )
 
     def result(
         self,
