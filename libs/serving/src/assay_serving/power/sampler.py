@@ -28,6 +28,7 @@ _SHORTEST_PERIOD = 0.02
 _CPU_SHARE = 0.01
 _MOST_WAITING = 4096
 _END_SECONDS = 0.5
+_POLL_SECONDS = 0.005
 _NANOSECONDS = 1e9
 _NO_SOURCE = "no power sensor is known for what this instance runs on"
 
@@ -96,7 +97,9 @@ class _Lane:
 
     async def first_read(self) -> None:
         """Wait until the source was read once, or has failed."""
-        await asyncio.to_thread(self._has_read.wait)
+        # No thread waits for it: one that hangs with the source would keep the program from ending.
+        while not self._has_read.is_set():  # noqa: ASYNC110 - another thread sets it
+            await asyncio.sleep(_POLL_SECONDS)
 
     def join(self, timeout: float) -> None:
         self._thread.join(timeout)
