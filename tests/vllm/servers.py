@@ -18,7 +18,7 @@ NAME, KEY, CONTEXT = "served-name", "a-secret-key", 512
 _READY_SECONDS, _REQUEST_SECONDS = 600.0, 180.0
 _ARGUMENTS = (
     *("--max-model-len", str(CONTEXT), "--max-num-seqs", "4", "--dtype", "bfloat16", "--enforce-eager"),
-    *("--served-model-name", NAME, "--seed", "0", "--api-key", KEY),
+    *("--served-model-name", NAME, "--seed", "0", "--api-key", KEY, "--enable-tokenizer-info-endpoint"),
 )
 # Kind to whoever shares the machine: one thread, a small cache, nothing fetched and nobody told.
 REAL_ENVIRONMENT = {
