@@ -23,8 +23,9 @@ from lightkube.models.meta_v1 import Status
 from assay_serving.launchers.kubernetes.settings import KubernetesSettings
 
 _logger = logging.getLogger(__name__)
-_WATCH_SECONDS = 120
-_WATCH_SLACK_SECONDS = 20.0
+_WATCH_SECONDS = 60
+_WATCH_SLACK_SECONDS = 10.0
+_BYTES_PER_LINE = 80  # of a server's log, at the least
 _FIRST_DELAY_SECONDS = 0.1
 _LONGEST_DELAY_SECONDS = 5.0
 _PAGE = 200
@@ -187,12 +188,25 @@ class ClusterApi:
         found = _decode(await self._call("GET", "events", parameters=parameters), EventList)
         return sorted(found.items, key=lambda event: str(event.lastTimestamp or event.eventTime or ""))
 
-    async def read_log(self, name: str, *, container: str, lines: int, previous: bool = False) -> bytes:
-        """The last `lines` of a container's output; of the one before a restart with `previous`."""
-        parameters = {"container": container, "tailLines": str(lines)}
+    async def read_log(self, name: str, *, container: str, max_bytes: int, previous: bool = False) -> bytes:
+        """The last `max_bytes` of a container's output; of the one before a restart with `previous`.
+
+        The API can only be asked for lines; what is too much of them is dropped as it comes.
+        """
+        parameters = {"container": container, "tailLines": str(max(1, max_bytes // _BYTES_PER_LINE))}
         if previous:
             parameters["previous"] = "true"
-        return await self._call("GET", Kind.POD, f"{name}/log", parameters=parameters)
+        kept = bytearray()
+        with _translated():
+            url = self._url(Kind.POD, f"{name}/log")
+            async with self._client().stream("GET", url, params=parameters) as response:
+                if response.is_error:
+                    await response.aread()
+                    raise _error_of(response)
+                async for chunk in response.aiter_bytes():
+                    kept += chunk
+                    del kept[:-max_bytes]
+        return bytes(kept)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -10,7 +10,6 @@ from assay_serving.launchers.kubernetes.manifests import CONTAINER
 from assay_serving.types import InstanceLog
 
 _logger = logging.getLogger(__name__)
-_BYTES_PER_LINE = 80  # of a server's log, at the least; more lines than fit are cut here
 
 
 class PodLog:
@@ -24,18 +23,20 @@ class PodLog:
 
     async def keep(self, pod: Pod) -> None:
         """Read it once more, for the time when the Pod is gone."""
-        lines = max(1, self._max_bytes // _BYTES_PER_LINE)
+        limit = self._max_bytes + 1  # one more, to know that there was more
         try:
-            found = await self._api.read_log(self._name, container=CONTAINER, lines=lines)
+            found = await self._api.read_log(self._name, container=CONTAINER, max_bytes=limit)
             if not found and failures.restarted(pod):
-                found = await self._api.read_log(self._name, container=CONTAINER, lines=lines, previous=True)
+                found = await self._api.read_log(
+                    self._name, container=CONTAINER, max_bytes=limit, previous=True
+                )
         except ClusterError as error:
             _logger.info("no log of Pod %s: %s", self._name, error.message)
             found = b""
         # What the status has is the end of the same output: better than nothing.
         found = found or (b"" if self._kept else failures.last_words(pod).encode())
         if found:
-            self._kept = found[-self._max_bytes - 1 :]
+            self._kept = found[-limit:]
 
     def end(self, max_bytes: int) -> InstanceLog:
         """The last `max_bytes` of what was kept."""
