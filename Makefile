@@ -12,7 +12,7 @@ PACKAGES := assay_contracts assay_serving assay_harness assay_evidence assay_cha
             assay_adapter_cpu assay_adapter_gpu assay_adapter_rngd assay assay_allinone
 SETUP := $(VENV)/.setup-done
 
-.PHONY: help setup demo up test test-slow check format lock proto contracts bench clean
+.PHONY: help setup demo up test test-slow test-vllm check format lock proto contracts bench clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -78,6 +78,9 @@ test: $(SETUP) ## The tests, against real servers (under 10 minutes on 2 cores)
 
 test-slow: $(SETUP) ## The tests that take minutes: whole runs under failures, a clean clone
 	$(BIN)/pytest -m slow -q
+
+test-vllm: $(SETUP) ## A real vLLM on this processor against our faithful server (downloads 3 GB)
+	@bash tests/vllm/run.sh
 
 demo: $(SETUP) ## Evaluate a real model on real rows, compare two builds of it, clean up
 	@$(BIN)/assay demo
