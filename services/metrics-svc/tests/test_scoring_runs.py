@@ -67,6 +67,11 @@ async def test_a_run_gets_lm_evals_numbers_and_runtime_metrics(platform: Any) ->
     assert metrics["runtime_details"]["ttft"]["p99"]["at_least"]
     score = metrics["quality"]["jsonl_qa.exact_match,strict"]
     assert 0 < score < 1
+    estimates = metrics["runtime_details"]["estimates"]
+    assert list(estimates) == list(metrics["runtime"])
+    assert estimates["ttftP50"]["low"] == estimates["ttftP50"]["high"] == 0.003
+    assert estimates["errorRate"]["n"] == 40
+    assert metrics["runtime_details"]["null_reasons"]["goodput"] == "no bounds given"
     assert len(page["items"]) == round(score * 40)
     assert all(item["response"] == item["target"] for item in page["items"])
     assert sorted(item["index"] for item in first["items"] + rest["items"]) == list(range(40))

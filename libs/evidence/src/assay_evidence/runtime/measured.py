@@ -52,8 +52,6 @@ class Measured:
         if self.value is None:
             return made
         over_blocks = self._over_blocks(blocks)
-        if self.own is not None and self.own.method == ORDER_STATISTICS:
-            return _with(made, self.own)
         if self.own is not None:
             return _with(made, _wider(self.own, over_blocks))
         if over_blocks is not None:
@@ -77,7 +75,11 @@ def _with(made: RuntimeEstimate, found: OwnInterval) -> RuntimeEstimate:
 
 
 def _wider(own: OwnInterval, blocks: OwnInterval | None) -> OwnInterval:
-    """Both in one. The exact interval takes requests as independent; that over blocks may be too short."""
+    """Both in one.
+
+    That of the observations themselves takes them as independent, and is too short where the machine has
+    moods; that over blocks is too short where few observations decide.
+    """
     if blocks is None or own.low is None or own.high is None or blocks.low is None or blocks.high is None:
         return own
     return OwnInterval(

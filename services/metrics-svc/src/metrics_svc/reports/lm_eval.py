@@ -147,6 +147,8 @@ def _provenance(facts: RunFacts, plan: RunPlan) -> dict[str, JsonValue]:
         "samples_failed": facts.samples_failed,
         "early_stop": facts.early_stop.model_dump(mode="json") if facts.early_stop else None,
         "runtime": dict(facts.runtime),
+        # With intervals and counts; none of runs that were scored before these were kept.
+        "runtime_estimates": (facts.runtime_details or {}).get("estimates", {}),
         "versions": dict(facts.versions),
     }
 

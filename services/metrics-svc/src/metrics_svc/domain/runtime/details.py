@@ -7,7 +7,7 @@ from assay_evidence.runtime.goodput import GoodputBounds
 
 
 class Percentile(BaseModel):
-    """Nearest-rank percentile, seconds, with its distribution-free 95 % interval.
+    """Nearest-rank percentile, seconds, with its 95 % interval.
 
     ``at_least``: too few observations to bound it from above; for p99 that is fewer than 299.
     """
@@ -84,7 +84,7 @@ class RuntimeDetails(BaseModel):
         token_count_mismatches: generating requests of which another number of tokens arrived than the
             server's usage says. The metrics count the server's.
         schedule_delay: wait of a request before it was sent to the engine; in no other number.
-        gap_independence: what the interval of ITL takes for granted.
+        gap_independence: what intervals take for granted.
         goodput_bounds: what goodput asks for; ``None``: no bounds given.
         calibration: by serving instance.
         ledger: what serving cost, summed over instances, as eval-svc recorded it.
@@ -95,7 +95,8 @@ class RuntimeDetails(BaseModel):
     percentile_definition: str = "nearest rank"
     confidence: float = 0.95
     gap_independence: str = (
-        "the interval of ITL percentiles treats gaps as independent observations, shares of one gap as one"
+        "without enough time blocks, intervals of percentiles take observations as independent, and shares "
+        "of one gap as one"
     )
     estimates: dict[str, RuntimeEstimate] = {}
     time_blocks: int = 0
