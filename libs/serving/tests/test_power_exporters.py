@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -23,9 +24,10 @@ class Exporter:
             def do_GET(self) -> None:
                 exporter.scrapes += 1
                 exporter.answer.wait()
-                self.send_response(200 if exporter.page is not None else 500)
-                self.end_headers()
-                self.wfile.write((exporter.page or "").encode())
+                with suppress(ConnectionError):  # who asked may have given up
+                    self.send_response(200 if exporter.page is not None else 500)
+                    self.end_headers()
+                    self.wfile.write((exporter.page or "").encode())
 
             def log_message(self, *_: object) -> None:
                 """Say nothing."""
