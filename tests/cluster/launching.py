@@ -49,9 +49,11 @@ def settings_for(cluster: Cluster, folder: Path, **changes: Any) -> KubernetesSe
     return KubernetesSettings.model_validate(found | changes)
 
 
-def launcher_for(cluster: Cluster, folder: Path, **changes: Any) -> KubernetesLauncher:
+def launcher_for(
+    cluster: Cluster, folder: Path, *, conventions: ServerConventions = CONVENTIONS, **changes: Any
+) -> KubernetesLauncher:
     return KubernetesLauncher(
-        conventions=CONVENTIONS, settings=settings_for(cluster, folder, **changes), adapter="gpu"
+        conventions=conventions, settings=settings_for(cluster, folder, **changes), adapter="gpu"
     )
 
 

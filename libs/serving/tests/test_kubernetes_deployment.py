@@ -95,3 +95,8 @@ def test_services_and_policies_select_what_they_mean(name: str) -> None:
     adapters = the("NetworkPolicy", "assay-adapters")["spec"]["podSelector"]["matchLabels"]
     assert adapters.items() <= adapter.items()
     assert not adapters.items() <= labels.items()
+
+
+def test_every_setting_is_explained() -> None:
+    text = (FOLDER.parents[1] / "docs" / "kubernetes.md").read_text()
+    assert not [name for name in KubernetesSettings.model_fields if f"`{name.upper()}`" not in text]

@@ -1,8 +1,10 @@
 """The kubernetes launcher against an API server, a scheduler and kubelets that run real processes."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from cluster.api_server import Fault
-from cluster.launching import GPU_CAPACITY, IMAGE, Steps, launcher_for, plan, small_image
+from cluster.launching import CONVENTIONS, GPU_CAPACITY, IMAGE, Steps, launcher_for, plan, small_image
 from cluster.machine import NAMESPACE, Cluster
 from cluster.scheduler import Node
 
@@ -104,6 +106,18 @@ async def test_a_server_answers_at_its_pods_address_and_leaves_nothing(
     assert (await server.read_log(8)).is_cut
     await server.stop()
     assert "was stopped by this adapter" in await server.wait_dead()
+
+
+@pytest.mark.slow
+async def test_a_key_on_the_command_line_is_put_in_by_the_kubelet(
+    cluster: Cluster, launch: Launch, tmp_path: Path
+) -> None:
+    conventions = replace(CONVENTIONS, key_variable="", key_arguments=lambda key: ("--api-key", key))
+    server = await launch(launcher=launcher_for(cluster, tmp_path, conventions=conventions))
+    key = server.headers["Authorization"].removeprefix("Bearer ")
+    reply = await exchange(server.address, "GET", "/args", headers=server.headers)
+    assert (reply.status, reply.body.decode().endswith(f"--api-key {key}")) == (200, True)
+    assert key not in json.dumps(cluster.pods())
 
 
 @pytest.mark.slow
