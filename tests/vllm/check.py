@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -34,6 +35,8 @@ def main() -> int:
     parser.add_argument("--parts", nargs="+", choices=_PARTS, default=_PARTS)
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
+    # An end from outside takes the servers along.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     real, faithful = real_server(given.environment), faithful_server()
     result: dict[str, Any] = {"machine": _machine(), "versions": _versions(given.environment)}
     begun = time.monotonic()

@@ -11,6 +11,7 @@ from assay_adapter_gpu.settings import GpuAdapterSettings
 from assay_serving.adapter import serve_adapter
 from assay_serving.client import ModelServer
 from assay_serving.conformance import ALL_CHECKS, Subject
+from assay_serving.settings import LauncherKind
 from assay_serving.types import Artifact
 
 _CHECK_SECONDS = 600.0
@@ -18,7 +19,9 @@ _CHECK_SECONDS = 600.0
 
 async def conform(url: str, *, key: str, home: Path) -> dict[str, str]:
     """Name of each check, and what came of it: ``passed in N s`` or why not."""
-    settings = GpuAdapterSettings(home=home, endpoint_hosts=(urlsplit(url).hostname or "",))
+    settings = GpuAdapterSettings(
+        home=home, launcher=LauncherKind.ENDPOINT, endpoint_hosts=(urlsplit(url).hostname or "",)
+    )
     found = {}
     async with (
         serve_adapter(GpuBackend(settings), listen="127.0.0.1:0", max_instances=8) as address,

@@ -187,8 +187,8 @@ async def answers_chats(subject: Subject) -> None:
             return
         plain = await session.generate(greedy(subject.prompt, max_tokens=4))
         chat = await session.generate(request)
-        system = ChatMessage(role="system", content="Answer in one word.")
-        longer = await session.generate(replace(request, chat=(system, *request.chat)))
+        turns = (*request.chat, ChatMessage(role="assistant", content="Rome ."), *request.chat)
+        longer = await session.generate(replace(request, chat=turns))
         limit = instance.capabilities.max_context_tokens
         sampling = replace(request.sampling, max_tokens=limit)
         await expect(ContextTooLong, session.generate(replace(request, sampling=sampling)))

@@ -124,7 +124,9 @@ class CompletionStream:
         has a time of its own and `exact_token_times` is false.
 
         Raises:
-            ContextTooLong: the context ended the answer before `max_tokens`.
+            ContextTooLong: prompt and `max_tokens` do not fit into the context. vLLM cuts such answers
+                without a word, others refuse the request; one that ended before the cut is refused as well:
+                every backend answers the same requests.
             EngineError: the stream has no end, or ended for no known reason.
         """
         if self.finish_reason is None or self.usage is None:
@@ -137,8 +139,14 @@ class CompletionStream:
         text = "".join(self.pieces)
         cut = cut_at_earliest_stop(text, sampling.stop)
         stop_match = cut.match or (self.stop_reason if isinstance(self.stop_reason, str) else "")
+        if prompt_tokens + sampling.max_tokens > context_tokens:
+            raise ContextTooLong(
+                f"{prompt_tokens} prompt tokens and max_tokens {sampling.max_tokens} exceed the context of "
+                f"{context_tokens}",
+                tokens_before_error=tokens,
+            )
         if not stop_match and self.finish_reason == "length" and tokens < sampling.max_tokens:
-            raise _ended_early(tokens, sampling.max_tokens, prompt_tokens, context_tokens)
+            raise _ended_early(tokens, sampling.max_tokens)
         return GenerateResult(
             text=cut.text,
             finish_reason=_finish_reason(self.finish_reason, stop_match),
@@ -162,15 +170,7 @@ def _finish_reason(reason: str, stop_match: str) -> FinishReason:
             raise EngineError(f"the engine stopped for an unknown reason: {reason!r}")
 
 
-def _ended_early(
-    tokens: int, wanted: int, prompt_tokens: int, context_tokens: int
-) -> EngineError | ContextTooLong:
-    if prompt_tokens + tokens >= context_tokens:
-        return ContextTooLong(
-            f"{prompt_tokens} prompt tokens and max_tokens {wanted} exceed the context of {context_tokens}: "
-            f"the engine stopped after {tokens} tokens",
-            tokens_before_error=tokens,
-        )
+def _ended_early(tokens: int, wanted: int) -> EngineError:
     return EngineError(
         f"the engine stopped after {tokens} of {wanted} tokens, at a limit of its own; start it without the "
         "model's generation_config (vLLM: --generation-config vllm)",
