@@ -105,6 +105,15 @@ def test_a_p99_of_few_requests_is_only_known_to_be_at_least_that() -> None:
     assert judge(report(measured), ratio).verdict is Verdict.INCONCLUSIVE
 
 
+@pytest.mark.parametrize(("metric", "needed"), [("ttftP90", 29), ("itlP95", 59), ("latencyP99", 299)])
+def test_every_percentile_says_how_many_observations_bound_it(metric: str, needed: int) -> None:
+    measured = runtime_comparison(metric, ratio=1.0, interval=(0.9, 1.1), at_least=True)
+    judged = judge(report(measured), policy({"metric": metric, "max_ratio": 2.0}))
+    assert judged.samples_needed == needed
+    (reason,) = [one for one in judged.reasons if one.metric == metric]
+    assert f"below {needed} requests a {metric[-2:]}th percentile" in reason.message
+
+
 @pytest.mark.parametrize(
     ("role", "verdict"),
     [

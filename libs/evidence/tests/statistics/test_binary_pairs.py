@@ -12,6 +12,7 @@ from assay_evidence.statistics.paired import (
     interval,
     mcnemar_exact,
     paired_difference,
+    rate_interval,
     rate_upper_bound,
 )
 from assay_evidence.statistics.pairs import is_binary
@@ -238,3 +239,9 @@ def test_binary_is_every_value() -> None:
     assert is_binary([0, 1, 1.0])
     assert not is_binary([0.0, 0.5])
     assert not is_binary([0.0, math.nan])
+
+
+@pytest.mark.parametrize(("events", "n"), [(0, 1), (1, 1), (0, 40), (3, 40), (20, 40), (39, 40), (40, 40)])
+def test_the_two_sided_interval_of_a_rate_is_that_of_clopper_and_pearson(events: int, n: int) -> None:
+    expected = stats.binomtest(events, n).proportion_ci(0.95, method="exact")
+    assert rate_interval(events, n) == pytest.approx((expected.low, expected.high), abs=1e-9)

@@ -4,7 +4,7 @@ import numpy
 import pytest
 from scipy import stats
 
-from assay_evidence.statistics.quantiles import percentile, quantile_ranks
+from assay_evidence.statistics.quantiles import bounded_from, percentile, quantile_ranks
 
 
 def test_nearest_rank_by_definition() -> None:
@@ -17,6 +17,13 @@ def test_nearest_rank_by_definition() -> None:
             wanted = next(value for value in values if (values <= value).sum() >= share * n - 1e-9)
             assert estimate.value == wanted
     assert percentile(numpy.empty(0), 0.5) is None
+
+
+@pytest.mark.parametrize(("share", "needed"), [(0.5, 5), (0.9, 29), (0.95, 59), (0.99, 299), (0.999, 2995)])
+def test_how_many_observations_bound_a_percentile(share: float, needed: int) -> None:
+    assert bounded_from(share) == needed
+    assert quantile_ranks(needed - 1, share).high is None
+    assert quantile_ranks(needed, share).high == needed
 
 
 def test_p99_is_bounded_from_299_observations_on() -> None:
