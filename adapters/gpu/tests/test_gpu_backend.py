@@ -118,6 +118,13 @@ class TwoCards(GpuBackend):
         return FoundDevices(CARDS, ())
 
 
+async def test_an_operator_may_keep_cards_for_others(tmp_path: Path, model_directory: Path) -> None:
+    second = TwoCards(settings_at(tmp_path, model_directory, devices=("GPU-1",)))
+    assert [each.id for each in (await second.describe()).devices] == ["GPU-1"]
+    with pytest.raises(OSError, match="ASSAY_GPU_DEVICES: no GPU-9 here; there are: GPU-0, GPU-1"):
+        TwoCards(settings_at(tmp_path, model_directory, devices=("GPU-9",)))
+
+
 @pytest.fixture
 async def two_cards(tmp_path: Path, model_directory: Path) -> AsyncIterator[ModelServer]:
     backend = TwoCards(settings_at(tmp_path, model_directory))
@@ -175,5 +182,7 @@ def test_settings_come_from_variables(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert settings.kubernetes.image == "vllm/vllm-openai:v0.32.0"
     assert settings.hub_offline
     assert "hf_of-the-machine" not in repr(settings)
+    with pytest.raises(ValueError, match="exporter_url"):
+        GpuAdapterSettings(exporter_url="dcgm:9400/metrics")
     monkeypatch.setenv("ASSAY_GPU_HUB_TOKEN", "hf_own")
     assert GpuAdapterSettings().hub_token.get_secret_value() == "hf_own", "the adapter's own variable counts"

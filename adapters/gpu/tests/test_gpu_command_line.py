@@ -6,7 +6,7 @@ import pytest
 
 from assay_adapter_gpu.vllm import PARAMETERS, accelerators_of, vllm_command
 from assay_serving.errors import InvalidRequest
-from assay_serving.http_backend import ServerCommand
+from assay_serving.server_software import ServerCommand
 from assay_serving.types import Artifact, ProvisionSpec, Resources
 
 

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from assay_adapter_gpu.settings import GpuAdapterSettings
 from assay_adapter_gpu.vllm import SOFTWARE, accelerators_of, vllm_command
-from assay_serving.http_backend import HttpServerBackend, ServerCommand
+from assay_serving.http_backend import HttpServerBackend
 from assay_serving.power.exporters import DcgmExporter, Workload
 from assay_serving.power.nvml import NvmlSource, list_devices
 from assay_serving.power.source import FoundDevices, PowerSource
+from assay_serving.server_software import ServerCommand
 from assay_serving.types import Device, ProvisionSpec
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from assay_serving.errors import InvalidRequest
-from assay_serving.http_backend import ServerCommand, ServerSoftware
 from assay_serving.launchers.server import ServerConventions
+from assay_serving.server_software import ServerCommand, ServerSoftware
 from assay_serving.serving_parameters import SWITCH, ServingParameters
 from assay_serving.types import (
     Backend,

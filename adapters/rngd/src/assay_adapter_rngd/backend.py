@@ -7,10 +7,11 @@ from assay_adapter_rngd.cards import engine_names
 from assay_adapter_rngd.furiosa_llm import SOFTWARE, furiosa_command
 from assay_adapter_rngd.settings import RngdAdapterSettings
 from assay_serving.errors import ArtifactNotFound
-from assay_serving.http_backend import HttpServerBackend, ServerCommand
+from assay_serving.http_backend import HttpServerBackend
 from assay_serving.power.exporters import FuriosaExporter, Workload
 from assay_serving.power.furiosa import FuriosaSource, list_devices
 from assay_serving.power.source import FoundDevices, PowerSource
+from assay_serving.server_software import ServerCommand
 from assay_serving.types import Device, ProvisionSpec
 
 

@@ -3,7 +3,7 @@
 import shutil
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from assay_serving.launchers.process_server import ProcessLauncher
 from assay_serving.launchers.server import (
     Progress,
     RunningServer,
-    ServerConventions,
     ServerLauncher,
     ServerPlan,
 )
@@ -30,47 +29,16 @@ from assay_serving.openai.endpoint_artifacts import (
 from assay_serving.openai.engine import EnginePlan, OpenAIEngine
 from assay_serving.power.host import RaplMeter
 from assay_serving.power.source import FoundDevices, PowerSource
+from assay_serving.server_software import ServerCommand, ServerSoftware
 from assay_serving.settings import LauncherKind, ModelServerSettings, engine_environment, hub_environment
 from assay_serving.types import (
     AdapterDescription,
     Artifact,
-    Backend,
-    Capabilities,
     Device,
     InstanceState,
     ProvisionSpec,
     SensorKind,
-    ServingParameter,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerSoftware:
-    """What is always so with one kind of model server.
-
-    Attributes:
-        backend: the kind of device that it computes on.
-        engine: its name for people.
-        distribution: the Python distribution that tells its version where it is installed beside us.
-        capabilities: what it does with the fields of requests.
-        parameters: names of `ProvisionSpec.serving_parameters` for servers that are started.
-        conventions: how it is started.
-    """
-
-    backend: Backend
-    engine: str
-    distribution: str
-    capabilities: Capabilities
-    parameters: tuple[ServingParameter, ...]
-    conventions: ServerConventions
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerCommand:
-    """Arguments after the program's name, and variables, for one server."""
-
-    arguments: tuple[str, ...]
-    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class HttpServerBackend(ServingBackend):
@@ -99,7 +67,7 @@ class HttpServerBackend(ServingBackend):
         if settings.launcher is LauncherKind.PROCESS and not settings.allow_cpu:
             found = self.find_devices()
         self._found = found
-        self._pool = DevicePool(found.devices)
+        self._pool = DevicePool(self._allowed(found.devices))
         self._launcher = self._make_launcher()
         self._sensors = self._known_sensors()
         self._endpoints = EndpointArtifacts(
@@ -253,6 +221,15 @@ class HttpServerBackend(ServingBackend):
         """See ServingBackend."""
         self.models.remove_leftovers()
         return [] if self._launcher is None else await self._launcher.reap(living)
+
+    def _allowed(self, found: Sequence[Device]) -> Sequence[Device]:
+        """Those of the found devices that the operator names, in that order; all where none is named."""
+        by_id = {each.id: each for each in found}
+        names = self._settings.devices or tuple(by_id)
+        if missing := [name for name in names if name not in by_id]:
+            known = ", ".join(by_id) or "none"
+            raise OSError(f"{self._prefix}DEVICES: no {', '.join(missing)} here; there are: {known}")
+        return [by_id[name] for name in names]
 
     def _make_launcher(self) -> ServerLauncher | None:
         settings, conventions = self._settings, self._software.conventions

@@ -144,6 +144,9 @@ class ModelServerSettings(AdapterSettings):
     environment: dict[str, str] = Field(
         default_factory=dict, description="more variables for the server's process, as JSON; not secret"
     )
+    devices: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="ids of the devices that this adapter may use, by ','; all if not set"
+    )
     allow_cpu: bool = Field(
         default=False, description="start the server without any accelerator, for builds that compute on CPUs"
     )
@@ -170,12 +173,24 @@ class ModelServerSettings(AdapterSettings):
     def _split_command(cls, value: object) -> object:
         return tuple(shlex.split(value)) if isinstance(value, str) else value
 
-    @field_validator("endpoint_hosts", mode="before")
+    @field_validator("endpoint_hosts", "devices", mode="before")
     @classmethod
-    def _split_hosts(cls, value: object) -> object:
+    def _split_list(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        return tuple(part.strip().lower() for part in value.split(",") if part.strip())
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+
+    @field_validator("endpoint_hosts", mode="after")
+    @classmethod
+    def _lower_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(host.lower() for host in value)
+
+    @field_validator("exporter_url", "hub_endpoint", mode="after")
+    @classmethod
+    def _check_url(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("must be an http:// or https:// URL")
+        return value
 
     @property
     def hub_cache_directory(self) -> Path:
