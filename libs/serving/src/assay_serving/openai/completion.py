@@ -60,8 +60,13 @@ def scoring_body(tokens: list[int], *, model: str) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class CompletionStream:
-    """What the events of one answer bring together."""
+    """What the events of one answer bring together.
 
+    `sampling` is what was asked for, and `context_tokens` what prompt and answer have room in.
+    """
+
+    sampling: SamplingParameters
+    context_tokens: int
     arrivals: Arrivals = field(default_factory=Arrivals)
     pieces: list[str] = field(default_factory=list)
     finish_reason: str | None = None
@@ -72,12 +77,15 @@ class CompletionStream:
         """Take one event as it comes.
 
         Raises:
-            UpstreamError, ServingError: it tells of an error.
+            ContextTooLong: the first chunk tells of a prompt that leaves no room for `max_tokens`.
+            UpstreamError, ServingError: the event is an error.
         """
         try:  # nearly every event is a chunk with a token
             chunk = orjson.loads(event.data)
             choice = chunk["choices"][0]
             text, tokens = choice["text"], choice.get("token_ids")
+            if not self.arrivals.token_count:
+                self._check_fits(len(choice.get("prompt_token_ids") or ()))
             if choice["finish_reason"] is not None:
                 self.finish_reason, self.stop_reason = choice["finish_reason"], choice.get("stop_reason")
                 self.usage = chunk.get("usage") or self.usage
@@ -110,23 +118,28 @@ class CompletionStream:
                     tokens_before_error=self.arrivals.token_count,
                 )
 
-    def result(
-        self,
-        sampling: SamplingParameters,
-        reply: UpstreamReply,
-        *,
-        context_tokens: int,
-        received_mono_ns: int,
-    ) -> GenerateResult:
+    def _check_fits(self, prompt_tokens: int) -> None:
+        """Refuse a prompt that leaves no room for `max_tokens`.
+
+        vLLM cuts the answer to such a prompt without a word, others refuse the request: here all do, also
+        where the answer would have ended before the cut.
+        """
+        wanted = self.sampling.max_tokens
+        if prompt_tokens + wanted > self.context_tokens:
+            raise ContextTooLong(
+                f"{prompt_tokens} prompt tokens and max_tokens {wanted} exceed the context of "
+                f"{self.context_tokens}; ask for fewer, or provision with more max_context_tokens",
+                tokens_before_error=self.arrivals.token_count,
+            )
+
+    def result(self, reply: UpstreamReply, *, received_mono_ns: int) -> GenerateResult:
         """The finished generation.
 
         The server's own count of tokens is the result's; where the ids that came are not as many, no token
         has a time of its own and `exact_token_times` is false.
 
         Raises:
-            ContextTooLong: prompt and `max_tokens` do not fit into the context. vLLM cuts such answers
-                without a word, others refuse the request; one that ended before the cut is refused as well:
-                every backend answers the same requests.
+            ContextTooLong: prompt and `max_tokens` do not fit into the context.
             EngineError: the stream has no end, or ended for no known reason.
         """
         if self.finish_reason is None or self.usage is None:
@@ -137,16 +150,11 @@ class CompletionStream:
             )
         tokens, prompt_tokens = self.usage["completion_tokens"], self.usage["prompt_tokens"]
         text = "".join(self.pieces)
-        cut = cut_at_earliest_stop(text, sampling.stop)
+        cut = cut_at_earliest_stop(text, self.sampling.stop)
         stop_match = cut.match or (self.stop_reason if isinstance(self.stop_reason, str) else "")
-        if prompt_tokens + sampling.max_tokens > context_tokens:
-            raise ContextTooLong(
-                f"{prompt_tokens} prompt tokens and max_tokens {sampling.max_tokens} exceed the context of "
-                f"{context_tokens}",
-                tokens_before_error=tokens,
-            )
-        if not stop_match and self.finish_reason == "length" and tokens < sampling.max_tokens:
-            raise _ended_early(tokens, sampling.max_tokens)
+        self._check_fits(prompt_tokens)
+        if not stop_match and self.finish_reason == "length" and tokens < self.sampling.max_tokens:
+            raise _ended_early(tokens, self.sampling.max_tokens)
         return GenerateResult(
             text=cut.text,
             finish_reason=_finish_reason(self.finish_reason, stop_match),

@@ -150,7 +150,7 @@ class OpenAIEngine(Engine):
 
     async def generate(self, request: GenerateRequest, *, received_mono_ns: int) -> GenerateResult:
         """Answer one request; waits while as many are in flight as the instance may have."""
-        stream = CompletionStream()
+        stream = self._stream(request.sampling)
         try:
             async with self._requests:
                 prompt = await self._prompt_of(request)
@@ -161,12 +161,7 @@ class OpenAIEngine(Engine):
             raise await self.connection_lost(error, tokens_before_error=tokens) from error
         except InvalidRequest as error:
             raise await self._explained(error, request) from error
-        result = stream.result(
-            request.sampling,
-            reply,
-            context_tokens=self._capabilities.max_context_tokens,
-            received_mono_ns=received_mono_ns,
-        )
+        result = stream.result(reply, received_mono_ns=received_mono_ns)
         self._check_counts(stream, result)
         return result
 
@@ -235,7 +230,7 @@ class OpenAIEngine(Engine):
 
     async def _try_completion(self) -> None:
         sampling = SamplingParameters(max_tokens=_WARM_UP_TOKENS, temperature=0.0, ignore_eos=True)
-        stream = CompletionStream()
+        stream = self._stream(sampling)
         await self._http.stream(completion_body(_WARM_UP_TEXT, sampling, model=self._model), stream.add)
         if stream.usage is None:
             raise EngineError("the server sends no usage with a stream (stream_options.include_usage)")
@@ -282,6 +277,9 @@ class OpenAIEngine(Engine):
         else:
             tokens = await self._http.tokenize("", model=self._model, add_special=True)
         return tokens[0] if len(tokens) == 1 else None
+
+    def _stream(self, sampling: SamplingParameters) -> CompletionStream:
+        return CompletionStream(sampling=sampling, context_tokens=self._capabilities.max_context_tokens)
 
     async def _prompt_of(self, request: GenerateRequest) -> Prompt:
         if not request.chat:
