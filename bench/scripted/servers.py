@@ -50,8 +50,8 @@ def servers(scratch: Path, *, chunks: int) -> Iterator[Servers]:
             adapter_address=adapter_address,
             store_uri=store.url,
             processes={
-                "endpoint": psutil.Process(endpoint.pid),
-                "adapter": psutil.Process(adapter.pid),
+                "endpoint": program_of(endpoint),
+                "adapter": program_of(adapter),
                 "store": psutil.Process(store.pid),
             },
         )
@@ -82,6 +82,12 @@ def serving_process(scratch: Path, what: str, options: list[str]) -> tuple[Engin
             raise RuntimeError(f"the {what} did not start: {process.log_tail()}")
         time.sleep(0.02)
     return process, address_file.read_text()
+
+
+def program_of(process: EngineProcess) -> psutil.Process:
+    """The program itself, which runs below its guard."""
+    (program,) = psutil.Process(process.pid).children()
+    return program
 
 
 def stop(process: EngineProcess) -> None:

@@ -13,12 +13,13 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 from scripted.rows import write_rows
-from scripted.servers import serving_process, stop
+from scripted.servers import program_of
 
 from assay.client import AssayClient
+from assay_serving.launchers.process import EngineProcess, ProcessCommand
 
-BACKENDS = ("cpu", "gpu")
-"""Names under which the adapters are known to the platform."""
+BACKENDS = ("gpu", "rngd")
+"""The adapters that talk to a server which somebody else runs."""
 _FORK_SERVERS_SECONDS = 10.0
 
 
@@ -46,7 +47,9 @@ class Platform:
         """Start a run of `requests` requests, `streams` at a time, on the server at `url`; returns its id."""
         name = f"{backend}-{url.rpartition(':')[2]}"
         if not list(self.client.artifacts.list(name=name)):
-            self.client.artifacts.create(name, model="truth", backend=backend, uri=url)
+            self.client.artifacts.create(
+                name, model="truth", backend=backend, uri=url, artifact_format="endpoint"
+            )
         options = {"concurrency": streams, "limit": requests}
         run = self.client.runs.start(
             artifact=name, dataset="rows", method="gsm8k", fewshot_dataset="fewshot", options=options
@@ -60,11 +63,9 @@ def platform(scratch: Path, *, rows: int) -> Iterator[Platform]:
     with ExitStack() as stack:
         adapters, addresses = [], []
         for backend in BACKENDS:
-            directory = scratch / f"{backend}-adapter"
-            directory.mkdir()
-            process, address = serving_process(directory, "adapter", [])
-            stack.callback(stop, process)
-            adapters.append(Adapter(backend, psutil.Process(process.pid)))
+            process, address = _adapter(scratch / f"{backend}-adapter", backend)
+            stack.callback(process.terminate_and_wait, timeout=10.0)
+            adapters.append(Adapter(backend, program_of(process)))
             addresses.append(f"{backend}={address}")
         client = stack.enter_context(_assay_up(scratch, adapters=",".join(addresses)))
         for name, path in zip(("rows", "fewshot"), _numbered_rows(scratch, count=rows), strict=True):
@@ -73,6 +74,26 @@ def platform(scratch: Path, *, rows: int) -> Iterator[Platform]:
         client.methods.create("gsm8k", {"template": "builtin-lm-eval", "task": "gsm8k"}, dataset="rows")
         time.sleep(_FORK_SERVERS_SECONDS)  # the fork servers import lm-eval after they are started
         yield Platform(client, adapters)
+
+
+def _adapter(home: Path, backend: str) -> tuple[EngineProcess, str]:
+    """Start an adapter that may reach this machine; returns it and the address it listens on."""
+    settings = {"HOME": home, "ADDRESS_FILE": home / "address", "LAUNCHER": "endpoint"}
+    settings["ENDPOINT_HOSTS"] = "127.0.0.1"
+    environment = {f"ASSAY_{backend.upper()}_{name}": str(value) for name, value in settings.items()}
+    home.mkdir()
+    process = EngineProcess.start(
+        ProcessCommand(
+            arguments=[sys.executable, "-m", f"assay_adapter_{backend}"],
+            environment={**os.environ, **environment},
+            log_path=home / "log",
+        )
+    )
+    while not (home / "address").exists():
+        if process.exit_code is not None:
+            raise RuntimeError(f"the {backend} adapter did not start: {process.log_tail()}")
+        time.sleep(0.02)
+    return process, (home / "address").read_text()
 
 
 def _numbered_rows(scratch: Path, *, count: int) -> list[Path]:
