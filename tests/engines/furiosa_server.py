@@ -24,6 +24,7 @@ from engines.http_server import Reply, Request, dump
 from engines.merging import generate_all
 from engines.processes import CoreProcesses, Habits, ServerProcess, exit_with, load
 from engines.script import Script
+from engines.tokenizer import TOKENIZER_INFO
 
 _HABITS = Habits(core_name="furiosa-engine", drains=True, ends_by_signal=True, dead_core_seconds=0.05)
 
@@ -55,6 +56,7 @@ class FuriosaServer:
             ("GET", "/v1/models"): self._models,
             ("POST", "/v1/completions"): self._completions,
             ("POST", "/v1/chat/completions"): self._chat,
+            ("GET", "/tokenizer_info"): self._tokenizer_info,
             ("POST", "/tokenize"): self._tokenize,
             ("POST", "/detokenize"): self._detokenize,
         }
@@ -135,6 +137,9 @@ class FuriosaServer:
             names = [self._generator.tokenizer.token_name(token) for token in ids]
         length = self._arguments.max_model_len
         reply.send_json(200, {"count": len(ids), "max_model_len": length, "tokens": ids, "token_strs": names})
+
+    async def _tokenizer_info(self, _: Request, reply: Reply) -> None:
+        reply.send_json(200, TOKENIZER_INFO)
 
     async def _detokenize(self, request: Request, reply: Reply) -> None:
         reply.send_json(200, {"prompt": self._reader.detokenize(_fields(request))})

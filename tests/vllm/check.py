@@ -17,14 +17,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from conform import conform
+from conform import conform_endpoint, conform_process
 from ends import how_it_ends
 from facts import FACTS
 from probes import PROBES, Probe
-from servers import KEY, Server, faithful_server, real_server, started
+from servers import Server, faithful_server, real_server, started
 from shapes import differences, reply_shape
 
-_PARTS = ("probes", "facts", "conformance", "ends")
+_PARTS = ("probes", "facts", "conformance", "process", "ends")
 
 
 def main() -> int:
@@ -45,8 +45,11 @@ def main() -> int:
         print(f"the real server was ready after {result['ready_s']} s", flush=True)
         observed = {real.name: _observe(server, given.parts)}
         if "conformance" in given.parts:
-            outcomes = asyncio.run(conform(server.url, key=KEY, home=given.output / "adapter"))
-            result["conformance"] = outcomes
+            result["conformance"] = asyncio.run(conform_endpoint(server.url, given.output / "adapter"))
+    if "process" in given.parts:
+        print("the adapter starts a server", flush=True)
+        outcomes = asyncio.run(conform_process(given.environment, given.model, given.output / "adapter"))
+        result["process"] = outcomes
     with started(faithful, given.model, given.output / "faithful.log") as server:
         observed[faithful.name] = _observe(server, given.parts)
     if "ends" in given.parts:
@@ -103,13 +106,13 @@ def _tell(result: dict[str, Any]) -> int:
         print(f"{name} (real | faithful)")
         for line in lines:
             print(f"  {line}")
-    failed = [
-        name for name, outcome in result.get("conformance", {}).items() if not outcome.startswith("passed")
-    ]
-    if "conformance" in result:
-        print(
-            f"conformance: {len(result['conformance']) - len(failed)} of {len(result['conformance'])} passed"
-        )
+    failed = 0
+    for part in ("conformance", "process"):
+        outcomes = result.get(part, {})
+        passed = sum(outcome.startswith("passed") for outcome in outcomes.values())
+        failed += len(outcomes) - passed
+        if outcomes:
+            print(f"{part}: {passed} of {len(outcomes)} passed")
     return int(bool(result["differences"] or failed))
 
 

@@ -158,6 +158,12 @@ def texts_of_half_characters(server: Server) -> list[str]:
     return texts
 
 
+def the_tokenizer_tells_its_end(server: Server) -> bool:
+    """/tokenizer_info names the class and the end-of-sequence token."""
+    told = server.client.get("/tokenizer_info").json()
+    return bool(told.get("tokenizer_class")) and told.get("eos_token") == "<|im_end|>"
+
+
 def end_of_sequence_is_told(server: Server) -> tuple[str, str, str | None, int]:
     """Text, reasons and tokens of an answer that is made to end at once."""
     end = server.post("/tokenize", {"model": NAME, "prompt": "<|im_end|>", "add_special_tokens": False})
@@ -240,6 +246,7 @@ FACTS: tuple[Fact, ...] = (
     stop_strings_are_cut_and_told,
     stop_strings_hold_text_back,
     texts_of_half_characters,
+    the_tokenizer_tells_its_end,
     end_of_sequence_is_told,
     ignored_end_goes_on,
     a_client_that_goes_away_is_noticed,
