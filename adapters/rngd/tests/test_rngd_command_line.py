@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import pytest
+from engines.furiosa_arguments import parse
 
 from assay_adapter_rngd.cards import engine_names
-from assay_adapter_rngd.furiosa_llm import PARAMETERS, furiosa_command
+from assay_adapter_rngd.furiosa_llm import CONVENTIONS, PARAMETERS, furiosa_command
 from assay_serving.errors import InvalidRequest, StartFailed
 from assay_serving.types import Artifact, Device, ProvisionSpec
 
@@ -52,6 +53,12 @@ def test_tensor_parallelism_belongs_to_the_bundle() -> None:
         arguments(tensor_parallel="8")
     with pytest.raises(InvalidRequest, match=r"serving_parameters\.data_parallel"):
         arguments(data_parallel="many")
+
+
+def test_a_key_that_begins_with_a_hyphen_is_taken() -> None:
+    assert CONVENTIONS.key_arguments is not None
+    words = ["serve", "model", *CONVENTIONS.key_arguments("-key")]
+    assert parse(words, context=512).key == "-key"
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ _MOST_PARALLEL = 64
 CONVENTIONS = ServerConventions(
     program=("furiosa-llm", "serve"),
     listen_arguments=lambda host, port: ("--host", host, "--port", str(port)),
-    key_arguments=lambda key: ("--api-key", key),
+    # One word: a random key may begin with a hyphen, which a separate word must not.
+    key_arguments=lambda key: (f"--api-key={key}",),
     accelerator_resource="furiosa.ai/rngd",
 )
 
