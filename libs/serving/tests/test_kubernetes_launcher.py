@@ -20,6 +20,7 @@ from assay_serving.errors import Fenced, NoCapacity, ServingError, StartFailed
 from assay_serving.launchers.kubernetes.launcher import KubernetesLauncher
 from assay_serving.launchers.kubernetes.manifests import LEASE_ANNOTATION, lease_end, lease_text
 from assay_serving.launchers.kubernetes.pod_server import PodServer
+from assay_serving.launchers.server import RunningServer
 from assay_serving.types import InstanceState
 from assay_serving.upstream import exchange
 
@@ -112,11 +113,11 @@ async def test_a_server_answers_at_its_pods_address_and_leaves_nothing(
 async def test_a_key_on_the_command_line_is_put_in_by_the_kubelet(
     cluster: Cluster, launch: Launch, tmp_path: Path
 ) -> None:
-    conventions = replace(CONVENTIONS, key_variable="", key_arguments=lambda key: ("--api-key", key))
+    conventions = replace(CONVENTIONS, key_variable="", key_arguments=lambda key: (f"--api-key={key}",))
     server = await launch(launcher=launcher_for(cluster, tmp_path, conventions=conventions))
     key = server.headers["Authorization"].removeprefix("Bearer ")
     reply = await exchange(server.address, "GET", "/args", headers=server.headers)
-    assert (reply.status, reply.body.decode().endswith(f"--api-key {key}")) == (200, True)
+    assert (reply.status, reply.body.decode().endswith(f"--api-key={key}")) == (200, True)
     assert key not in json.dumps(cluster.pods())
 
 
@@ -167,7 +168,7 @@ async def test_renewing_writes_now_and_then_and_never_too_little(cluster: Cluste
     assert cluster.api.requests.count("patch pods") == 1
 
 
-def _lease(cluster: Cluster, server: PodServer) -> datetime:
+def _lease(cluster: Cluster, server: RunningServer) -> datetime:
     pod = cluster.store.get("pods", NAMESPACE, server.place["pod"])
     end = lease_end(pod["metadata"]["annotations"])
     assert end is not None
@@ -482,6 +483,23 @@ async def test_a_lease_renewed_at_the_last_moment_saves_the_pod(cluster: Cluster
     cluster.api.before_delete = renew
     assert await other.reap([]) == []
     assert not cluster.store.deletions
+    await server.stop()
+    await owner.close()
+    await other.close()
+
+
+@pytest.mark.slow
+async def test_a_lapsed_lease_is_watched_before_its_pod_is_removed(cluster: Cluster, tmp_path: Path) -> None:
+    """After a failure of the API server every lease looks lapsed until its holder gets through."""
+    owner, other = launcher_for(cluster, tmp_path), launcher_for(cluster, tmp_path, reap_margin_s=0.5)
+    server = await owner.launch(plan(lease=0.2), progress=Steps())
+    await until(lambda: _lease(cluster, server) < datetime.now(UTC))
+    assert await other.reap([]) == []
+    await server.renew(0.2)
+    await asyncio.sleep(0.6)
+    assert await other.reap([]) == []  # another lapsed lease than the one of before
+    await asyncio.sleep(0.6)
+    assert await other.reap([]) == ["a" * 32]
     await server.stop()
     await owner.close()
     await other.close()
