@@ -263,7 +263,7 @@ async def serving_session(settings: dict[str, Any], *, run_id: str) -> AsyncIter
     async with (
         ServingFleet.connect({"cpu": settings["adapter"]}, carrier=dict) as fleet,
         ServingSession(
-            fleet=fleet, artifact=artifact, terms=terms, on_ready=ignore, on_closed=ignore
+            fleet=fleet, artifact=artifact, terms=terms, on_accepted=ignore, on_ready=ignore, on_closed=ignore
         ) as session,
     ):
         yield session

@@ -214,6 +214,7 @@ async def serving_session(
             fleet=fleet,
             artifact={**artifact, "serving_parameters": {}},
             terms=terms,
+            on_accepted=ignore,
             on_ready=ignore,
             on_closed=ignore,
         ) as session,

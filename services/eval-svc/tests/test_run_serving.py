@@ -15,7 +15,7 @@ from assay_serving.client import ModelServer
 from assay_serving.errors import Fenced
 from assay_serving.testing.fixtures import ScriptedAdapterProcess
 from assay_serving.types import Artifact, ProvisionSpec
-from eval_svc.leased_instance import LeasedInstance
+from eval_svc.leased_instance import LeasedInstance, close_abandoned
 from eval_svc.ledger import SUMMED, run_ledger
 
 RUN = {"dataset_id": "ds_capitals", "method_id": "mth_qa"}
@@ -101,6 +101,33 @@ async def test_a_calibration_that_fails_fails_nothing_else(adapter_address: str,
     assert record["calibration"]["after"] is None
     assert record["calibration"]["note"].startswith("after: ")
     assert record["ledger"]["serving_s"] > 0
+
+
+async def test_what_a_dead_worker_left_is_ended_and_accounted_for(
+    adapter_address: str, tmp_path: Path
+) -> None:
+    async with ModelServer.connect(adapter_address) as server:
+        spec = ProvisionSpec(
+            idempotency_key=str(tmp_path), artifact=Artifact(uri="scripted://answers", format="scripted")
+        )
+        accepted = await server.provision(spec)
+        instance = LeasedInstance(server, accepted, spec=spec, waited=0.0, clean=str)
+        pending = instance.record()
+        assert pending["ended"] is None
+        await instance.become_ready(calibrates=False)
+        found = await close_abandoned(server, pending, clean=lambda text: text.replace("scripted", "[cut]"))
+        assert found.record["ledger"]["cold_start_s"] > 0
+        assert found.record["ledger"]["occupied_s"] > 0
+        assert found.record["provenance"]["engine"] == "scripted endpoint"
+        assert found.log is not None
+        assert "[cut]" in found.log.text
+        assert "scripted" not in found.log.text
+        gone = (await close_abandoned(server, {**pending, "instance_id": "no such"}, clean=str)).record
+        assert gone["ended"] == {"state": "lost", "reason": "its worker died"}
+        assert "does not know it any more" in gone["ledger"]["note"]
+        assert gone["ledger"]["load_s"] is None, "0 would be a claim"
+        assert gone["log"] is None
+        await instance.close(reason="test", is_finished=False)
 
 
 async def test_calibrations_can_be_switched_off(service: Any) -> None:
@@ -208,7 +235,7 @@ async def worker_process(service: Any) -> AsyncIterator[asyncio.subprocess.Proce
 async def test_the_instance_of_a_killed_worker_is_ended_and_accounted_for(service: Any) -> None:
     async with worker_process(service) as worker:
         run = await scripted_run(service, **SLOW)
-        await eventually(lambda: serving_of(service, run["id"]))
+        await service.wait(run["id"], "Running")
         worker.send_signal(signal.SIGKILL)
     async with service.working():
         run = await service.wait(run["id"], "Scoring")

@@ -24,10 +24,14 @@ _LAST_READING_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class ClosedInstance:
-    """What is left of an instance: its record, as runs store it, and the end of its log, if there is one."""
+    """What is left of an instance: its record, as runs store it, and the end of its log, if there is one.
+
+    One that found no room (``had_room`` is false) held nothing: the time is in ``waited_s`` of the next.
+    """
 
     record: dict[str, Any]
     log: InstanceLog | None
+    had_room: bool = True
 
 
 class LeasedInstance:
@@ -178,6 +182,7 @@ async def close_abandoned(
     What its telemetry said is lost with the worker.
     """
     name = record["instance_id"]
+    was_ready = record["phase_times"]["ready"] > 0
     last, missing = await _end_at(server, name, reason="its worker is gone")
     log = await _log_of(server, name, clean=clean)
     found = dict(record) if last is None else {**record, **_described(last)}
@@ -186,6 +191,7 @@ async def close_abandoned(
         phases=PhaseTimes(**found["phase_times"]),
         accelerators=found.get("accelerators", 0),
         telemetry=None,
+        was_ready=was_ready or (last is not None and last.ready_unix_ns > 0),
         is_end_known=missing is None,
         note="its worker died, and what it had measured is lost" + (f"; {missing}" if missing else ""),
     )

@@ -43,7 +43,8 @@ def instance_ledger(
         telemetry: ``Usage.summary`` of it; ``None`` where nothing was measured.
         was_ready: whether it has ever answered.
         waited: seconds that the run waited until the adapter had room for it.
-        is_end_known: whether ``phases`` are those after its end.
+        is_end_known: whether ``phases`` are those after its end. Where not, and it was never ready, nothing
+            of them is known.
         note: what is not known and why; ``None`` where everything is.
 
     Returns:
@@ -58,12 +59,15 @@ def instance_ledger(
         "occupied_s": phases.occupied,
         "accelerator_seconds": phases.occupied * accelerators,
     }
-    return {
-        "waited_s": waited,
+    started: dict[str, float | None] = {
         "schedule_s": phases.schedule,
         "pull_s": phases.pull,
         "load_s": phases.load,
         "ready_s": phases.ready,
+    }
+    return {
+        "waited_s": waited,
+        **(started if was_ready or is_end_known else dict.fromkeys(started)),
         "cold_start_s": phases.cold_start if was_ready else None,
         **(ended if is_end_known else dict.fromkeys(ended)),
         **_idle_energy(instance_id, telemetry),

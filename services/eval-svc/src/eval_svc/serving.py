@@ -4,14 +4,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
 
 from assay_chassis.errors import Unavailable
 from assay_chassis.leases import LeaseLost
 from assay_harness.results import ModelRequest, RequestKind
-from assay_serving.errors import AdapterUnavailable, Fenced, NoCapacity, ServingError
+from assay_serving.errors import AdapterUnavailable, Fenced, NoCapacity, ServingError, StartFailed
 from assay_serving.types import (
     Artifact,
     ErrorCode,
@@ -82,7 +82,8 @@ class ServingSession:
         fleet: the adapters.
         artifact: artifact part of the plan.
         terms: what the run asks for.
-        on_ready: called with the record of every instance that became ready, JSON.
+        on_accepted: called with the record of every instance as soon as the adapter has taken it on, JSON.
+        on_ready: called with its record once it is ready.
         on_closed: called with what is left of an instance when it is given up; also of one that never
             became ready.
     """
@@ -93,12 +94,14 @@ class ServingSession:
         fleet: ServingFleet,
         artifact: Mapping[str, Any],
         terms: ServingTerms,
+        on_accepted: Callable[[dict[str, Any]], Awaitable[None]],
         on_ready: Callable[[dict[str, Any]], Awaitable[None]],
         on_closed: Callable[[ClosedInstance], Awaitable[None]],
     ) -> None:
         self._server = fleet.server(artifact["backend"])
         self._artifact = artifact
         self._terms = terms
+        self._on_accepted = on_accepted
         self._on_ready = on_ready
         self._on_closed = on_closed
         self._requests = RequestBuilder()
@@ -226,17 +229,20 @@ class ServingSession:
             await asyncio.sleep(_PATIENCE_S)
 
     async def _start(self, spec: ProvisionSpec, *, waited: float) -> LeasedInstance:
-        """One try; raises what the adapter says. What a failed one leaves is kept, but for want of room."""
+        """One try; raises what the adapter says."""
         accepted = await self._server.provision(spec)
         instance = LeasedInstance(self._server, accepted, spec=spec, waited=waited, clean=self._terms.clean)
         try:
+            await self._on_accepted(instance.record())
             await instance.become_ready(calibrates=self._terms.calibrates)
             await self._on_ready(instance.record())
         except BaseException as error:
             closed = await instance.close(reason="it did not start", is_finished=False)
-            if not isinstance(error, NoCapacity):
-                with suppress(LeaseLost):
-                    await self._on_closed(closed)
+            with suppress(LeaseLost):
+                await self._on_closed(replace(closed, had_room=not isinstance(error, NoCapacity)))
+            if isinstance(error, StartFailed) and closed.record["ended"]["state"] == "released":
+                # By somebody else. If that is a newer lease, the next try hears so; else it may well succeed.
+                raise AdapterUnavailable(error.message) from error
             raise
         return instance
 

@@ -249,6 +249,7 @@ class RunExecution:
                 calibrates=settings.calibrate_serving,
                 endpoint_key=await self._parts.artifacts.endpoint_key(plan["artifact"]),
             ),
+            on_accepted=self._record_accepted,
             on_ready=self._enter_running,
             on_closed=self._record_instance,
         )
@@ -278,12 +279,15 @@ class RunExecution:
             guard=STILL_OURS,
         )
 
+    async def _record_accepted(self, instance: dict[str, Any]) -> None:
+        """From now on the instance costs something: whoever takes the run over has to know of it."""
+        await self._lease.write(Change(push={"serving": instance}, bump=False), guard=STILL_OURS)
+
     async def _enter_running(self, instance: dict[str, Any]) -> None:
         event = run_event(RunStarted, self._run, instance_id=instance["instance_id"])
         await self._lease.write(
             Change(
-                set={"state": RunState.RUNNING.value},
-                push={"serving": instance},
+                set={"state": RunState.RUNNING.value, "serving": await self._serving_with(instance)},
                 events=self._parts.events(event),
             ),
             guard=STILL_OURS,
@@ -292,14 +296,20 @@ class RunExecution:
     async def _record_instance(self, closed: ClosedInstance) -> None:
         """Keep what an instance leaves behind, and add up what the run's instances have cost."""
         record = closed.record
-        if closed.log is not None and closed.log.text:
+        if closed.had_room and closed.log is not None and closed.log.text:
             await self._parts.store.keep_instance_log(
                 self._run_id, record["instance_id"], log=closed.log, at=now()
             )
+        serving = await self._serving_with(record, is_kept=closed.had_room)
+        await self._lease.write(Change(set={"serving": serving, "ledger": run_ledger(serving)}, bump=False))
+
+    async def _serving_with(
+        self, record: Mapping[str, Any], *, is_kept: bool = True
+    ) -> list[Mapping[str, Any]]:
+        """The run's serving records with this one in its place, or without it. Only one is open at a time."""
         run = await self._parts.service.run(self._run_id)
         others = [each for each in run["serving"] if each["instance_id"] != record["instance_id"]]
-        serving = [*others, record]
-        await self._lease.write(Change(set={"serving": serving, "ledger": run_ledger(serving)}, bump=False))
+        return [*others, record] if is_kept else others
 
     async def _enter_scoring(self, stopped_early: dict[str, Any] | None) -> None:
         named = {f"early_stop_{name}": value for name, value in (stopped_early or {}).items()}
