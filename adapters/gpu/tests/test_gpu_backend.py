@@ -12,6 +12,8 @@ from engines.fixtures import VLLM_PROGRAM, script_environment
 from assay_adapter_gpu.backend import GpuBackend
 from assay_adapter_gpu.settings import GpuAdapterSettings
 from assay_serving.adapter import serve_adapter
+from assay_serving.adapter_process import run_adapter
+from assay_serving.backend import PreparedArtifact
 from assay_serving.client import ModelServer
 from assay_serving.errors import (
     ArtifactMismatch,
@@ -111,6 +113,33 @@ async def test_a_digest_of_an_endpoint_cannot_be_confirmed(tmp_path: Path, model
         await backend.prepare(endpoint, progress=lambda state, message: None)
 
 
+async def test_a_directory_of_the_cluster_need_not_be_here(tmp_path: Path, model_directory: Path) -> None:
+    backend = GpuBackend(
+        settings_at(
+            tmp_path,
+            model_directory,
+            launcher="kubernetes",
+            kubernetes={
+                "image": "vllm/vllm-openai:v0.32.0",
+                "model_volume": {"claim": "models", "mount_path": "/models"},
+            },
+        )
+    )
+    assert (await backend.describe()).healthy
+
+    async def prepare(**artifact: str) -> PreparedArtifact:
+        asked = spec(model_directory, artifact=Artifact(**artifact))
+        backend.check(asked)
+        return await backend.prepare(asked, progress=lambda state, message: None)
+
+    found = await prepare(uri="file:///models/small")
+    assert (found.path, found.sha256) == (Path("/models/small"), "")
+    with pytest.raises(ArtifactMismatch, match="cannot be confirmed"):
+        await prepare(uri="file:///models/small", sha256="0" * 64)
+    with pytest.raises(InvalidRequest, match="ASSAY_GPU_KUBERNETES__MODEL_VOLUME"):
+        await prepare(uri="file:///elsewhere/small")
+
+
 class TwoCards(GpuBackend):
     """The backend on a machine with two cards, which the faithful server does not need."""
 
@@ -121,7 +150,7 @@ class TwoCards(GpuBackend):
 async def test_an_operator_may_keep_cards_for_others(tmp_path: Path, model_directory: Path) -> None:
     second = TwoCards(settings_at(tmp_path, model_directory, devices=("GPU-1",)))
     assert [each.id for each in (await second.describe()).devices] == ["GPU-1"]
-    with pytest.raises(OSError, match="ASSAY_GPU_DEVICES: no GPU-9 here; there are: GPU-0, GPU-1"):
+    with pytest.raises(ValueError, match="ASSAY_GPU_DEVICES: no GPU-9 here; there are: GPU-0, GPU-1"):
         TwoCards(settings_at(tmp_path, model_directory, devices=("GPU-9",)))
 
 
@@ -186,3 +215,21 @@ def test_settings_come_from_variables(monkeypatch: pytest.MonkeyPatch, tmp_path:
         GpuAdapterSettings(exporter_url="dcgm:9400/metrics")
     monkeypatch.setenv("ASSAY_GPU_HUB_TOKEN", "hf_own")
     assert GpuAdapterSettings().hub_token.get_secret_value() == "hf_own", "the adapter's own variable counts"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("LAUNCHER", "docker", "ASSAY_GPU_LAUNCHER: Input should be 'process'"),
+        ("LAUNCHER", "kubernetes", "kubernetes.image: must name"),
+        ("ENVIRONMENT", "A=1", "are JSON"),
+    ],
+)
+def test_a_wrong_setting_ends_the_program_with_a_sentence(
+    name: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ASSAY_HOME", str(tmp_path))
+    monkeypatch.setenv(f"ASSAY_GPU_{name}", value)
+    with pytest.raises(SystemExit) as ended:
+        run_adapter(GpuAdapterSettings, GpuBackend)
+    assert message in str(ended.value.code)

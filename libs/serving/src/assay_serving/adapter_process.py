@@ -13,6 +13,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from assay_serving.adapter import serve_adapter
 from assay_serving.backend import ServingBackend
@@ -51,6 +52,8 @@ def run_adapter(settings_class: type[Settings], make_backend: Callable[[Settings
             runner.run(_serve(settings, make_backend, program=program))
     except ValidationError as error:
         sys.exit(f"{program}: {_told(error, prefix=settings_class.model_config.get('env_prefix', ''))}")
+    except SettingsError as error:
+        sys.exit(f"{program}: {error}: mappings, lists and nested settings are JSON")
     except OSError as error:
         sys.exit(f"{program}: {error}")
 
@@ -62,9 +65,13 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
+    try:
+        backend = make_backend(settings)
+    except ValueError as error:  # settings that do not fit together, or this machine
+        sys.exit(f"{program}: {error}")
     with exporting_traces(settings.otlp_endpoint, service=program) as tracer_provider:
         serving = serve_adapter(
-            make_backend(settings),
+            backend,
             listen=settings.listen,
             max_instances=settings.max_instances,
             tracer_provider=tracer_provider,

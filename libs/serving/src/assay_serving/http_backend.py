@@ -228,7 +228,7 @@ class HttpServerBackend(ServingBackend):
         names = self._settings.devices or tuple(by_id)
         if missing := [name for name in names if name not in by_id]:
             known = ", ".join(by_id) or "none"
-            raise OSError(f"{self._prefix}DEVICES: no {', '.join(missing)} here; there are: {known}")
+            raise ValueError(f"{self._prefix}DEVICES: no {', '.join(missing)} here; there are: {known}")
         return [by_id[name] for name in names]
 
     def _make_launcher(self) -> ServerLauncher | None:
