@@ -40,6 +40,7 @@ def hub() -> Iterator[Hub]:
         yield hub
 
 
+@pytest.mark.slow
 async def test_a_pod_serves_the_revision_that_the_hub_named(hub: Hub, tmp_path: Path) -> None:
     cluster = Cluster(tmp_path, role=yaml.safe_load(ROLE.read_text()))
     cluster.nodes = [Node("node-1", GPU_CAPACITY)]
