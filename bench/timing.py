@@ -12,22 +12,24 @@ and sends tokens by a lognormal schedule. Everything shares this machine's proce
 
 import argparse
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 from scripted.tables import machine, spread
+from truth.aiperf import measure_aiperf
 from truth.errors import Errors, of_samples
 from truth.platform import Platform, platform
+from truth.processors import ProcessorUse
 from truth.server import Schedule, TruthServer, compiled, truth_server
 
 _PER_ADAPTER = 256
 _WAVES = 4
+_AIPERF_STREAMS = (64, 256)
 
 Row = dict[str, float]
+Columns = Mapping[str, tuple[str, int]]
 
 COLUMNS = {
     "chunks/s": ("rate", 0),
@@ -48,7 +50,19 @@ AROUND = {
     "p99 of that": ("taken p99", 3),
     "server late p50, ms": ("late p50", 2),
     "server late p99": ("late p99", 2),
+    "adapter waiting for a processor, %": ("waited %", 0),
     "machine idle, %": ("idle %", 0),
+}
+AIPERF = {
+    "chunks/s": ("rate", 0),
+    "TTFT error p50, ms": ("first p50", 3),
+    "TTFT p99": ("first p99", 3),
+    "TTFT max": ("first max", 2),
+    "gap error p50, ms": ("gap p50", 4),
+    "gap p99": ("gap p99", 3),
+    "gap max": ("gap max", 2),
+    "CPU s of the whole run": ("cpu seconds", 1),
+    "not matched": ("unmatched", 0),
 }
 
 
@@ -71,7 +85,8 @@ def main() -> None:
     parser.add_argument("--streams", type=int, nargs="+", default=[16, 64, 256, 512])
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="one run of 64 streams, two waves")
-    parser.add_argument("--aiperf", type=Path, help="AIPerf's executable, for comparison")
+    parser.add_argument("--aiperf", type=Path, help="AIPerf's executable: it runs beside 64 and 256 streams")
+    parser.add_argument("--aiperf-runs", type=int, default=3)
     options = parser.parse_args()
     cases = [Case(streams, -(-streams // _PER_ADAPTER)) for streams in options.streams]
     runs, waves = options.runs, _WAVES
@@ -80,26 +95,53 @@ def main() -> None:
     if any(case.processes > 2 for case in cases):
         parser.error("--streams: 512 is the most, 256 in each of two adapters")
     with tempfile.TemporaryDirectory(prefix="assay-bench-") as scratch:
-        results = measure(cases, runs=runs, waves=waves, scratch=Path(scratch))
-    print_tables(results)
+        bench = Bench(Path(scratch), aiperf=options.aiperf, aiperf_runs=min(runs, options.aiperf_runs))
+        bench.measure(cases, runs=runs, waves=waves)
+    print_tables(bench)
 
 
-def measure(cases: Sequence[Case], *, runs: int, waves: int, scratch: Path) -> dict[Case, list[Row]]:
-    """All runs, round by round, so that a slow minute of the machine does not fall on one case."""
-    results: dict[Case, list[Row]] = {case: [] for case in cases}
-    program = compiled(scratch)
-    rows = max(case.streams_each for case in cases) * waves
-    with ExitStack() as stack:
-        running = stack.enter_context(platform(scratch, rows=rows))
-        servers = [stack.enter_context(truth_server(program, Schedule(seed=seed))) for seed in (1, 2)]
-        one_run(running, servers, Case(16, 2), waves=1)  # warms everything
-        for number in range(runs):
-            for case in cases:
-                row = one_run(running, servers, case, waves=waves)
-                results[case].append(row)
-                brief = {name: round(row[key], digits) for name, (key, digits) in (COLUMNS | AROUND).items()}
-                print(f"run {number + 1}, {case.streams} streams: {brief}", flush=True)
-    return results
+class Bench:
+    """All runs and what they gave."""
+
+    def __init__(self, scratch: Path, *, aiperf: Path | None, aiperf_runs: int) -> None:
+        self._scratch = scratch
+        self._aiperf = aiperf
+        self._aiperf_runs = aiperf_runs
+        self.ours: dict[Case, list[Row]] = {}
+        self.theirs: dict[Case, list[Row]] = {}
+
+    def measure(self, cases: Sequence[Case], *, runs: int, waves: int) -> None:
+        """Round by round, so that a slow minute of the machine does not fall on one case."""
+        program = compiled(self._scratch)
+        rows = max(case.streams_each for case in cases) * waves
+        with ExitStack() as stack:
+            running = stack.enter_context(platform(self._scratch, rows=rows))
+            servers = [stack.enter_context(truth_server(program, Schedule(seed=seed))) for seed in (1, 2)]
+            one_run(running, servers, Case(16, 2), waves=1)  # warms everything
+            for number in range(runs):
+                for case in cases:
+                    row = one_run(running, servers, case, waves=waves)
+                    self.ours.setdefault(case, []).append(row)
+                    show(f"run {number + 1}, {case.streams} streams", row, COLUMNS | AROUND)
+                    if self._aiperf and number < self._aiperf_runs and case.streams in _AIPERF_STREAMS:
+                        self._measure_aiperf(servers[0], case, number=number, waves=waves)
+
+    def _measure_aiperf(self, server: TruthServer, case: Case, *, number: int, waves: int) -> None:
+        assert self._aiperf is not None
+        row = measure_aiperf(
+            self._aiperf,
+            server,
+            streams=case.streams,
+            requests=case.streams * waves,
+            scratch=self._scratch / f"aiperf-{case.streams}-{number}",
+        )
+        self.theirs.setdefault(case, []).append(row)
+        show(f"AIPerf, run {number + 1}, {case.streams} streams", row, AIPERF)
+
+
+def show(title: str, row: Row, columns: Columns) -> None:
+    """Print one run in one line."""
+    print(f"{title}: {', '.join(f'{name} {row[key]:.{digits}f}' for name, (key, digits) in columns.items())}")
 
 
 def one_run(running: Platform, servers: Sequence[TruthServer], case: Case, *, waves: int) -> Row:
@@ -107,48 +149,51 @@ def one_run(running: Platform, servers: Sequence[TruthServer], case: Case, *, wa
     used = list(zip(running.adapters, servers, strict=True))[: case.processes]
     for _, server in used:
         server.take_log()
-    cpu = sum(adapter.cpu_seconds() for adapter, _ in used)
-    before = psutil.cpu_times()
-    ids = [
-        running.start(
-            backend=adapter.backend,
-            url=server.url,
-            streams=case.streams_each,
-            requests=case.streams_each * waves,
-        )
-        for adapter, server in used
-    ]
     errors = Errors()
-    for run_id in ids:
-        run = running.client.wait_run(run_id)
-        if run.state != "Succeeded":
-            raise RuntimeError(f"run {run_id} is {run.state}: {run.error}")
-    cpu = sum(adapter.cpu_seconds() for adapter, _ in used) - cpu
-    after = psutil.cpu_times()
+    with ProcessorUse([adapter.process for adapter, _ in used]) as processors:
+        ids = [
+            running.start(
+                backend=adapter.backend,
+                url=server.url,
+                streams=case.streams_each,
+                requests=case.streams_each * waves,
+            )
+            for adapter, server in used
+        ]
+        for run_id in ids:
+            run = running.client.wait_run(run_id)
+            if run.state != "Succeeded":
+                raise RuntimeError(f"run {run_id} is {run.state}: {run.error}")
     for run_id, (_, server) in zip(ids, used, strict=True):
         log = server.take_log()
         of_samples((sample.model_dump() for sample in running.client.runs.samples(run_id)), errors, log)
-    time.sleep(0.5)
-    row = errors.row()
-    total = sum(after) - sum(before)
+    row, window = errors.row(), processors.between(errors.begin, errors.end)
     return row | {
-        "cpu": cpu / row["chunks"] * 1e6,
+        "cpu": window.cpu / row["chunks"] * 1e6,
+        "waited %": window.waited / ((errors.end - errors.begin) / 1e9) / case.processes * 100,
+        "idle %": window.idle_share * 100,
         "merged %": row["merged"] * 100,
         "kernel %": row["kernel"] * 100,
-        "idle %": (after.idle - before.idle) / total * 100,
     }
 
 
-def print_tables(results: dict[Case, list[Row]]) -> None:
+def print_tables(bench: Bench) -> None:
     """Medians, and the spread as least to most."""
-    count = max(len(rows) for rows in results.values())
-    print(f"\n{machine()}, {count} run(s), median (least to most)")
-    for columns in (COLUMNS, AROUND):
-        print(f"\n| streams | adapters | {' | '.join(columns)} |")
-        print("|" + "---|" * (len(columns) + 2))
-        for case, rows in results.items():
-            cells = [spread([row[key] for row in rows], digits) for key, digits in columns.values()]
-            print(f"| {case.streams} | {case.processes} | {' | '.join(cells)} |")
+    print(f"\n{machine()}, median (least to most) of each case's runs")
+    print_table("adapters", bench.ours, COLUMNS)
+    print_table("adapters", bench.ours, AROUND)
+    if bench.theirs:
+        print("\nAIPerf; its CPU time is that of all its processes, start included")
+        print_table("servers", bench.theirs, AIPERF)
+
+
+def print_table(over: str, results: Mapping[Case, Sequence[Row]], columns: Columns) -> None:
+    """One line per case."""
+    print(f"\n| streams | {over} | runs | {' | '.join(columns)} |")
+    print("|" + "---|" * (len(columns) + 3))
+    for case, rows in results.items():
+        cells = [spread([row[key] for row in rows], digits) for key, digits in columns.values()]
+        print(f"| {case.streams} | {case.processes} | {len(rows)} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

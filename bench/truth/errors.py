@@ -102,7 +102,7 @@ def of_samples(
             measured = Measured(
                 number,
                 times["first_token_ns"] - times["sent_ns"],
-                np.diff(np.asarray(times["token_offsets_us"], dtype=np.int64)) * 1000,
+                np.asarray(np.diff(times["token_offsets_us"]), dtype=np.int64) * 1000,
                 times["stamp_source"],
             )
             errors.add(measured, true[0])

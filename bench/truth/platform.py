@@ -30,11 +30,6 @@ class Adapter:
     backend: str
     process: psutil.Process
 
-    def cpu_seconds(self) -> float:
-        """User and system time so far."""
-        times = self.process.cpu_times()
-        return float(times.user + times.system)
-
 
 @dataclass(frozen=True, slots=True)
 class Platform:
