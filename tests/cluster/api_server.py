@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,9 +37,12 @@ class Faults:
 
     planned: list[Fault] = field(default_factory=list)
     share: float = 0.0  # of all requests, at random
+    outage_until: float = 0.0  # time.monotonic(): until then nothing is answered
     random: Random = field(default_factory=lambda: Random(0))
 
     def next(self, method: str, kind: str) -> Fault | None:
+        if time.monotonic() < self.outage_until:
+            return Fault(method, kind, 1, code=0)
         for fault in self.planned:
             if fault.times > 0 and fault.method == method and fault.kind == kind:
                 fault.times -= 1

@@ -1,14 +1,17 @@
 """Starts model servers as Pods."""
 
 import asyncio
+import contextlib
 import logging
 import re
 import secrets
+import time
 from collections.abc import Collection, Coroutine
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from lightkube.models.core_v1 import Pod
+from lightkube.models.meta_v1 import ObjectMeta
 
 from assay_serving.errors import Fenced, NoCapacity, ServingError, StartFailed
 from assay_serving.launchers.kubernetes import manifests
@@ -38,6 +41,7 @@ from assay_serving.launchers.server import (
 
 _logger = logging.getLogger(__name__)
 _ADAPTER = re.compile(r"[a-z0-9]([-a-z0-9]{0,14}[a-z0-9])?")
+_DELETE_TRIES = 3
 _Result = TypeVar("_Result")
 
 
@@ -67,6 +71,8 @@ class KubernetesLauncher(ServerLauncher):
         # Instances that this process starts, runs or stops; never reaped by it, whoever asks.
         self._own: set[str] = set()
         self._left_over: set[str] = set()
+        # By the Pod's uid: a lease that has lapsed, and since when (monotonic) it is seen like that.
+        self._lapsed: dict[str, tuple[datetime | None, float]] = {}
         self._cleaning: set[asyncio.Task[None]] = set()
 
     async def launch(self, plan: ServerPlan, *, progress: Progress) -> RunningServer:
@@ -116,10 +122,12 @@ class KubernetesLauncher(ServerLauncher):
             return []
         # As of now, after the list: who has started since is in neither.
         known = {manifests.label_value(instance_id) for instance_id in living} | self._own
+        present = {pod.metadata.uid for pod in pods if pod.metadata is not None}
+        self._lapsed = {uid: seen for uid, seen in self._lapsed.items() if uid in present}
         found = []
         for pod in pods:
             instance = _label(pod, manifests.INSTANCE_LABEL)
-            if instance not in known and self._is_forsaken(pod) and await self._delete(pod):
+            if instance not in known and self._is_forsaken(pod) and await self._delete_forsaken(pod):
                 _logger.warning("Pod %s of instance %s was forsaken and is removed", _name(pod), instance)
                 found.append(instance)
         return found
@@ -221,7 +229,8 @@ class KubernetesLauncher(ServerLauncher):
                     f"{plan.fencing_token}"
                 )
             if token < plan.fencing_token and _label(pod, manifests.INSTANCE_LABEL) not in self._own:
-                await self._delete(pod, only_unchanged=False)
+                with contextlib.suppress(Conflicted):
+                    await self._delete(pod, only_unchanged=False)
 
     def _is_forsaken(self, pod: Pod) -> bool:
         if pod.metadata is None or pod.metadata.deletionTimestamp is not None:
@@ -229,12 +238,39 @@ class KubernetesLauncher(ServerLauncher):
         owners = {reference.uid for reference in pod.metadata.ownerReferences or []}
         if self._settings.owner_pod_uid and self._settings.owner_pod_uid in owners:
             return True
-        end = manifests.lease_end(pod.metadata.annotations)
-        margin = timedelta(seconds=self._settings.reap_margin_s)
-        return end is None or end + margin < datetime.now(UTC)
+        return self._has_lapsed(pod.metadata)
 
-    async def _delete(self, pod: Pod, *, only_unchanged: bool = True) -> bool:
-        """Delete `pod` unless its lease was renewed meanwhile; the cluster removes what it owns."""
+    def _has_lapsed(self, metadata: ObjectMeta) -> bool:
+        """Whether the lease is over, and was not renewed while this adapter watched it for the margin.
+
+        Its holder may live and only have been cut off from the API server, as this adapter was; and its clock
+        may be another one.
+        """
+        end, now = manifests.lease_end(metadata.annotations), time.monotonic()
+        if end is not None and end >= datetime.now(UTC):
+            self._lapsed.pop(metadata.uid or "", None)
+            return False
+        known, since = self._lapsed.get(metadata.uid or "", (end, now))
+        if known != end:
+            since = now
+        self._lapsed[metadata.uid or ""] = (end, since)
+        return now - since >= self._settings.reap_margin_s
+
+    async def _delete_forsaken(self, pod: Pod) -> bool:
+        """Delete `pod` unless its lease is renewed meanwhile, whatever else of it changes."""
+        lease = manifests.lease_end(pod.metadata.annotations if pod.metadata else None)
+        for _ in range(_DELETE_TRIES):
+            try:
+                return await self._delete(pod, only_unchanged=True)
+            except Conflicted:
+                with contextlib.suppress(ClusterError):
+                    pod = await self._api.read_pod(_name(pod))
+                if manifests.lease_end(pod.metadata.annotations if pod.metadata else None) != lease:
+                    return False
+        return False
+
+    async def _delete(self, pod: Pod, *, only_unchanged: bool) -> bool:
+        """Delete `pod`; the cluster removes what it owns. Raises Conflicted where it has changed."""
         metadata = pod.metadata
         try:
             await self._api.delete(
@@ -244,7 +280,9 @@ class KubernetesLauncher(ServerLauncher):
                 uid=(metadata.uid if metadata else None) or "",
                 version=(metadata.resourceVersion if metadata and only_unchanged else None) or "",
             )
-        except (NotFound, Conflicted):
+        except Conflicted:
+            raise
+        except NotFound:
             return False
         except ClusterError as error:
             _logger.warning("deleting Pod %s: %s; later again", _name(pod), error.message)

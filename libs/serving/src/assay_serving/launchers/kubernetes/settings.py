@@ -94,8 +94,9 @@ class KubernetesSettings(Strict):
         api_patience_s: how long the API server may fail before a launch gives up.
         api_timeout_s: of one request to it.
         stop_patience_s: beyond the grace, until a stop leaves the rest to the reaper.
-        reap_margin_s: how much longer than its lease another adapter's Pod is left alone: what the clocks of
-            two nodes may differ by.
+        reap_margin_s: how long another adapter's Pod is watched after its lease has lapsed, before it is
+            removed: more than the clocks of two nodes may differ by, and than a holder needs to renew after
+            the API server was away.
         log_bytes: of a log that are kept after the end.
     """
 
