@@ -42,7 +42,7 @@ class FuriosaServer:
     def connect(self, process: ServerProcess) -> None:
         """Let the script's faults end the process, and hear of its core's death."""
         self._generator.on_fatal = process.fail  # type: ignore[method-assign]
-        process.when_core_is_dead = self._generator.dead.set
+        process.when_core_is_dead = self._generator.die
 
     async def handle(self, request: Request, reply: Reply) -> None:
         """Answer one request."""

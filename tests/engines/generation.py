@@ -94,6 +94,7 @@ class Generator:
         self.model = Model(self.tokenizer)
         self.counts = Counts()
         self.dead = asyncio.Event()
+        self._sleepers: set[asyncio.Future[None]] = set()
         self._places = asyncio.Semaphore(batch)
         self._journal = Path(script.journal) if script.journal else None
 
@@ -208,7 +209,15 @@ class Generator:
             raise EngineFailed
         remaining = due - time.monotonic()
         if remaining > 0:
-            await asyncio.sleep(remaining)
+            loop = asyncio.get_running_loop()
+            sleeper: asyncio.Future[None] = loop.create_future()
+            self._sleepers.add(sleeper)
+            timer = loop.call_later(remaining, _wake, sleeper)
+            try:
+                await sleeper
+            finally:
+                timer.cancel()
+                self._sleepers.discard(sleeper)
         if self.dead.is_set():
             raise EngineFailed
 
@@ -219,11 +228,18 @@ class Generator:
             case FaultKind.CUT:
                 raise ConnectionCut
             case FaultKind.STALL:
-                await asyncio.get_running_loop().create_future()
+                await self.dead.wait()
+                raise EngineFailed
             case FaultKind.DIE | FaultKind.CORE:
                 self.on_fatal(fault)
                 await self.dead.wait()
                 raise EngineFailed
+
+    def die(self) -> None:
+        """Fail everything that is in flight, and whatever still comes."""
+        self.dead.set()
+        for sleeper in self._sleepers:
+            _wake(sleeper)
 
     def on_fatal(self, fault: FaultKind) -> None:
         """Replaced by the server, which has the processes."""
@@ -235,6 +251,11 @@ class Generator:
             line = {"event": event, "number": number, "mono_ns": time.monotonic_ns(), **fields}
             with self._journal.open("a") as journal:
                 journal.write(json.dumps(line) + "\n")
+
+
+def _wake(sleeper: asyncio.Future[None]) -> None:
+    if not sleeper.done():
+        sleeper.set_result(None)
 
 
 class _StopStrings:

@@ -21,7 +21,8 @@ class Habits:
 
     Attributes:
         core_name: of its core processes, as `ps` shows them.
-        drains: on SIGTERM it answers what it has begun before it ends; otherwise it breaks it off.
+        drains: on SIGTERM it answers what it has begun before it ends; otherwise all that fails as if the
+            engine had died.
         ends_by_signal: its exit status then says that the signal ended it, otherwise it is 0.
         dead_core_seconds: until it ends after the death of a core process.
     """
@@ -164,7 +165,9 @@ class ServerProcess:
         print(f"INFO:     Uvicorn running on http://{host}:{bound} (Press CTRL+C to quit)", flush=True)
         await self._stopping.wait()
         server.close()
-        if self._habits.drains and self._in_flight:
+        if not self._habits.drains:
+            self.when_core_is_dead()
+        if self._in_flight:
             await self._idle.wait()
         self._cores.end()
         return -self._signalled if self._habits.ends_by_signal else 0

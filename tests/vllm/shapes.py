@@ -33,12 +33,16 @@ def shape(value: Any, key: str = "") -> Any:
             return "null" if value is None else type(value).__name__
 
 
-def reply_shape(reply: httpx.Response) -> dict[str, Any]:
-    """Status, media type and the shape of the body: JSON, a stream's events, or that there is none."""
+def reply_shape(reply: httpx.Response, *, in_any_order: bool) -> dict[str, Any]:
+    """Status, media type and the shape of the body: JSON, a stream's events, or that there is none.
+
+    `in_any_order` is for streams of several answers, whose chunks come as they come.
+    """
     kind = reply.headers.get("content-type", "")
     found: dict[str, Any] = {"status": reply.status_code, "content-type": kind}
     if kind.startswith("text/event-stream"):
-        found["events"] = _runs([shape(event) for event in events(reply)])
+        shapes = [shape(event) for event in events(reply)]
+        found["events"] = sorted(_distinct(shapes), key=json.dumps) if in_any_order else _runs(shapes)
     elif kind == "application/json":
         found["body"] = shape(reply.json())
     else:
