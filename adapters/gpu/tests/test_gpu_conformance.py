@@ -35,6 +35,7 @@ async def subject(
         )
 
 
+@pytest.mark.xdist_group("gpu-adapter")
 @pytest.mark.parametrize("check", conformance.ALL_CHECKS, ids=lambda check: check.__name__)
 async def test_gpu_adapter_conforms(check, subject: conformance.Subject) -> None:  # noqa: ANN001
     await check(subject)

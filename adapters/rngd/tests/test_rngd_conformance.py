@@ -24,6 +24,7 @@ async def subject(rngd_adapter: AdapterProgram, model_directory: Path) -> AsyncI
         )
 
 
+@pytest.mark.xdist_group("rngd-adapter")
 @pytest.mark.parametrize("check", conformance.ALL_CHECKS, ids=lambda check: check.__name__)
 async def test_rngd_adapter_conforms(check, subject: conformance.Subject) -> None:  # noqa: ANN001
     await check(subject)

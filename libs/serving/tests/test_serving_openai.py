@@ -40,6 +40,7 @@ from assay_serving.types import (
 )
 
 __all__ = ["engines"]
+pytestmark = pytest.mark.xdist_group("openai-engine")
 
 PROGRAMS = {"vllm": VLLM_PROGRAM, "furiosa": FURIOSA_PROGRAM}
 PROMPT = "The capital of France is Paris. The capital of Italy is"
