@@ -86,7 +86,7 @@ class CompletionStream:
             text, tokens = choice["text"], choice.get("token_ids")
             if not self.arrivals.token_count:
                 self._check_fits(len(choice.get("prompt_token_ids") or ()))
-            if choice["finish_reason"] is not None:
+            if choice.get("finish_reason") is not None:
                 self.finish_reason, self.stop_reason = choice["finish_reason"], choice.get("stop_reason")
                 self.usage = chunk.get("usage") or self.usage
         except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
