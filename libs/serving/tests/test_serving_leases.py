@@ -12,6 +12,8 @@ from assay_serving.adapter import serve_adapter
 from assay_serving.client import ModelServer
 from assay_serving.errors import Fenced, InvalidRequest, NoCapacity, UnknownInstance
 from assay_serving.launchers.orphans import find_marked
+from assay_serving.power.host import RaplMeter
+from assay_serving.power.source import PowerSource
 from assay_serving.testing.adapter import SCRIPTED_URI, ScriptedBackend
 from assay_serving.types import (
     Artifact,
@@ -91,7 +93,7 @@ async def test_an_instance_that_starts_is_superseded_too(server: ModelServer, tm
 
 async def test_superseded_instances_take_no_room(server: ModelServer) -> None:
     for number in range(3):
-        await ready(server, spec(f"{number}", owner="run", token=1))
+        await server.provision(spec(f"{number}", owner="run", token=1))
     with pytest.raises(NoCapacity):
         await server.provision(spec("one more", owner="other", token=1))
     await ready(server, spec("successor", owner="run", token=2))
@@ -116,6 +118,47 @@ async def test_every_second_of_an_instance_is_in_its_ledger(server: ModelServer)
     assert not again.existed
     assert again.instance == ended.instance, "the last state stays as it was"
     assert (await server.end("nobody", reason="done")).instance is None
+
+
+class MeasuredBackend(ScriptedBackend):
+    """With an energy counter under `powercap`."""
+
+    def __init__(self, *, directory: Path, powercap: Path) -> None:
+        super().__init__(directory=directory)
+        self._powercap = powercap
+
+    def idle_sources(self, spec: ProvisionSpec) -> tuple[PowerSource, ...]:
+        return (RaplMeter(self._powercap),)
+
+
+async def test_idle_power_is_read_before_the_engine_and_in_no_phase(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assay_serving.instances._IDLE_SECONDS", 0.8)
+    counter = tmp_path / "powercap" / "intel-rapl:0"
+    counter.mkdir(parents=True)
+    (counter / "name").write_text("package-0")
+    (counter / "max_energy_range_uj").write_text(str(1 << 40))
+    (counter / "energy_uj").write_text("0")
+
+    async def use_energy() -> None:
+        while True:
+            (counter / "partial").write_text(str(time.monotonic_ns() // 20))
+            (counter / "partial").replace(counter / "energy_uj")
+            await asyncio.sleep(0.01)
+
+    backend = MeasuredBackend(directory=tmp_path, powercap=tmp_path / "powercap")
+    serving = serve_adapter(backend, listen="127.0.0.1:0", max_instances=1)
+    using = asyncio.create_task(use_energy())
+    async with serving as address, ModelServer.connect(address) as server:
+        began = time.monotonic()
+        instance = await ready(server, spec())
+        wall = time.monotonic() - began
+    using.cancel()
+    (baseline,) = instance.idle_baselines
+    assert baseline.watts > 0
+    assert baseline.readings >= 2
+    assert instance.phase_times.cold_start <= wall - 0.8
 
 
 async def test_a_release_while_it_starts_leaves_nothing(server: ModelServer, tmp_path: Path) -> None:
