@@ -15,8 +15,10 @@ from assay_serving.upstream import ResponseParser, ServerEvent, UpstreamAddress,
 
 STREAM = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-    b'c\r\ndata: {"a":1\r\n4\r\n}\n\n:\r\n10;x=y\r\n comment\n\ndata:2\r\n2\r\n\n\n\r\n0\r\n\r\n'
+    b'c\r\ndata: {"a":1\r\n4\r\n}\n\n:\r\n10;x=y\r\n comment\n\ndata:2\r\n2\r\n\n\n\r\n'
+    b"d\r\ndata: three\n\n\r\n0\r\n\r\n"
 )
+HEAD = STREAM[: STREAM.index(b"\r\n\r\n") + 4]
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -26,9 +28,38 @@ def test_events_do_not_depend_on_how_the_bytes_are_cut(cuts: list[int]) -> None:
     for cut in [*sorted(set(cuts)), len(STREAM)]:
         events += parser.feed(STREAM[last:cut])
         last = cut
-    assert events == [b'{"a":1}', b"2"]
+    assert events == [b'{"a":1}', b"2", b"three"]
     assert parser.complete
     assert parser.status == 200
+
+
+def test_a_whole_chunk_with_one_event_is_taken_as_it_is() -> None:
+    parser = ResponseParser()
+    parser.feed(HEAD)
+    assert parser.lone_event(b"b\r\ndata: one\n\n\r\n") == b"one"
+    assert parser.feed(b"b\r\ndata: two\n\n\r\n") == [b"two"]
+
+
+@pytest.mark.parametrize(
+    ("came", "raw"),
+    [
+        (b"", b"b\r\ndata: one\n\n\r\n"),  # before the head
+        (HEAD + b"3\r\nda", b"ta: one\n\n\r\n"),
+        (HEAD + b"3\r\ndat\r\n", b"8\r\na: one\n\n\r\n"),  # within a line
+        (HEAD, b"12\r\ndata: 1\n\ndata: 2\n\n\r\n"),
+        (HEAD, b"d\r\ndata: 1\r\n\r\n\r\n"),
+        (HEAD, b"c\r\ndata: one\n\n\r\n"),  # a byte is missing
+        (HEAD, b"b;x=y\r\ndata: one\n\n\r\n"),
+        (HEAD, b"b\r\ndata: one\n\n\r\n0\r\n\r\n"),
+        (HEAD, b"0\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n", b"b\r\ndata: one\n\n\r\n"),
+    ],
+)
+def test_anything_else_is_no_lone_event(came: bytes, raw: bytes) -> None:
+    parser = ResponseParser()
+    if came:
+        parser.feed(came)
+    assert parser.lone_event(raw) is None
 
 
 @pytest.mark.parametrize(
@@ -105,6 +136,7 @@ async def test_tcp_reads_carry_the_kernels_time_even_when_this_loop_is_late() ->
     assert before <= first.kernel_mono_ns <= first.read_mono_ns
     assert first.kernel_mono_ns <= second.kernel_mono_ns <= second.read_mono_ns <= reply.done_mono_ns
     assert first.read_number < second.read_number
+    assert reply.sent_mono_ns <= first.kernel_mono_ns
 
 
 async def test_unix_sockets_say_that_their_times_are_user_space(tmp_path: Path) -> None:

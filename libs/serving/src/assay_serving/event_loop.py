@@ -2,7 +2,7 @@
 
 import asyncio
 
-_PERIOD_SECONDS = 0.02
+_PERIOD_SECONDS = 0.05
 
 
 class LoopLag:
