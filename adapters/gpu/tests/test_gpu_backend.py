@@ -24,7 +24,7 @@ from assay_serving.errors import (
     StartFailed,
 )
 from assay_serving.power.source import FoundDevices
-from assay_serving.types import Artifact, Device, ProvisionSpec, Resources
+from assay_serving.types import Artifact, Device, ProvisionSpec, Resources, SensorKind
 
 COMMAND = (sys.executable, *VLLM_PROGRAM[1:], "serve")
 CARDS = tuple(Device(id=f"GPU-{number}", product="NVIDIA H100 80GB HBM3") for number in range(2))
@@ -119,13 +119,16 @@ async def test_a_directory_of_the_cluster_need_not_be_here(tmp_path: Path, model
             tmp_path,
             model_directory,
             launcher="kubernetes",
+            exporter_url="http://{node}:9400/metrics",
             kubernetes={
                 "image": "vllm/vllm-openai:v0.32.0",
                 "model_volume": {"claim": "models", "mount_path": "/models"},
             },
         )
     )
-    assert (await backend.describe()).healthy
+    described = await backend.describe()
+    assert described.healthy
+    assert described.capabilities.power_sensors == (SensorKind.DCGM_ENERGY, SensorKind.DCGM_POWER)
 
     async def prepare(**artifact: str) -> PreparedArtifact:
         asked = spec(model_directory, artifact=Artifact(**artifact))

@@ -12,6 +12,7 @@ from assay_serving.types import (
     Determinism,
     ProvisionSpec,
     ScoreMethod,
+    SensorKind,
     ServingParameter,
     Support,
 )
@@ -82,6 +83,7 @@ SOFTWARE = ServerSoftware(
     capabilities=CAPABILITIES,
     parameters=PARAMETERS,
     conventions=CONVENTIONS,
+    exporter_sensors=(SensorKind.DCGM_ENERGY, SensorKind.DCGM_POWER),
 )
 
 _FIXED = (

@@ -12,6 +12,7 @@ from assay_serving.types import (
     Determinism,
     ProvisionSpec,
     ScoreMethod,
+    SensorKind,
     ServingParameter,
     Support,
 )
@@ -65,6 +66,7 @@ SOFTWARE = ServerSoftware(
     capabilities=CAPABILITIES,
     parameters=PARAMETERS,
     conventions=CONVENTIONS,
+    exporter_sensors=(SensorKind.RNGD_EXPORTER_POWER,),
 )
 
 

@@ -287,6 +287,8 @@ class HttpServerBackend(ServingBackend):
                 return self._pool.devices
 
     def _known_sensors(self) -> tuple[SensorKind, ...]:
+        if self._settings.launcher is LauncherKind.KUBERNETES and self._settings.exporter_url:
+            return self._software.exporter_sensors
         if self._settings.launcher is not LauncherKind.PROCESS:
             return ()
         sources = self._local_power(self._pool.devices)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from assay_serving.launchers.server import ServerConventions
-from assay_serving.types import Backend, Capabilities, ServingParameter
+from assay_serving.types import Backend, Capabilities, SensorKind, ServingParameter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +18,7 @@ class ServerSoftware:
         capabilities: what it does with the fields of requests.
         parameters: names of `ProvisionSpec.serving_parameters` for servers that are started.
         conventions: how it is started.
+        exporter_sensors: what a cluster's exporter tells of its devices.
     """
 
     backend: Backend
@@ -26,6 +27,7 @@ class ServerSoftware:
     capabilities: Capabilities
     parameters: tuple[ServingParameter, ...]
     conventions: ServerConventions
+    exporter_sensors: tuple[SensorKind, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
