@@ -69,7 +69,7 @@ class AdapterSettings(BaseSettings):
     otlp_endpoint: str | None = Field(
         default=None, description="OTLP/HTTP base URL for traces; nothing is exported if not set"
     )
-    uvloop: bool = Field(default=False, description="run on uvloop's event loop where it is installed")
+    uvloop: bool = Field(default=True, description="run on uvloop's event loop where it is installed")
     max_instances: int = Field(default=4, ge=1)
 
     @classmethod
