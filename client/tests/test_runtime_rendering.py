@@ -126,6 +126,22 @@ def test_a_missing_interval_of_a_ratio_has_its_reason() -> None:
     assert "coldStart: no interval: one start" in "\n".join(shown(runtime_comparison([line])))
 
 
+def test_metrics_that_neither_run_has_are_named_once() -> None:
+    lines = [
+        RuntimeComparison(metric=name, note=NO_SENSOR)
+        for name in ("power", "tokensPerWatt", "joulesPerToken")
+    ]
+    lines.append(RuntimeComparison(metric="joulesPerCorrectAnswer", note="no answer is correct by x"))
+    lines.append(RuntimeComparison(metric="tps", candidate=3.0, note="baseline: not measured: no times"))
+    found = shown(runtime_comparison(lines))
+    assert row(found, "power") == ["power", "not", "measured", "not", "measured", "-", "-", "-"]
+    assert row(found, "tps")[1:5] == ["not", "measured", "3.00", "/s"]
+    told = [line.strip() for line in found]
+    assert f"power, tokensPerWatt, joulesPerToken: {NO_SENSOR}" in told
+    assert "joulesPerCorrectAnswer: no answer is correct by x" in told
+    assert sum("tokensPerWatt" in line for line in told) == 1
+
+
 @pytest.mark.parametrize(
     ("metric", "value", "text"),
     [
@@ -136,6 +152,8 @@ def test_a_missing_interval_of_a_ratio_has_its_reason() -> None:
         ("joulesPerRequest", 6.9, "6.900 J"),
         ("requestsPerSecond", 16.0, "16.0 /s"),
         ("tps", 191.5, "191.5 /s"),
+        ("tps", 5.917, "5.92 /s"),
+        ("goodput", 0.0827, "0.083 /s"),
         ("coldStart", 31.0, "31.00 s"),
         ("not known", 2.0, "2.0"),
     ],

@@ -50,6 +50,8 @@ def amount(metric: str, value: float) -> str:
         return share(value)
     shown = {"tokens/s": "/s", "1/s": "/s", "tokens/J": "/J"}.get(unit, unit)
     digits = 3 if "J" in unit else 1
+    if shown == "/s" and value < 10:
+        digits = 2 if value >= 1 else 3
     return f"{value:.{digits}f} {shown}".rstrip()
 
 
@@ -99,12 +101,9 @@ def runtime_comparison(lines: Sequence[RuntimeComparison]) -> RenderableType:
     notes = _Notes()
     rows = []
     for line in lines:
-        is_new = notes.add(line.metric, _of_both(line.note))
-        if (
-            line.baseline is None
-            and line.candidate is None
-            and (not is_new or line.metric.endswith(_FURTHER))
-        ):
+        is_told = not notes.add(line.metric, _of_both(line.note)) or line.metric.endswith(_FURTHER)
+        is_absent = line.baseline is None and line.candidate is None
+        if is_absent and (is_told or (line.note and _absence(line.note) == MISSING)):
             continue  # the note names it
         if line.at_least:
             notes.add(line.metric, f"at least: too few observations for an upper bound{_needed(line.metric)}")
