@@ -197,18 +197,19 @@ def test_backends_show_devices_and_sensors(assay: Any, server: Any, answer: Any)
             "backend": "cpu",
             "address": "127.0.0.1:7001",
             "healthy": True,
-            "capabilities": {"power_sensors": []},
+            "capabilities": {"seed": "yes", "min_p": "refused", "chat": "ignored", "power_sensors": []},
         },
         {"backend": "rngd", "address": "127.0.0.1:7002", "healthy": False, "unhealthy_reason": "no answer"},
     ]
     server.on("GET", "/v1/backends", answer({"items": backends, "next_cursor": None}))
     gpu, cpu, rngd = [
         line
-        for line in assay("artifact", "backends").out.splitlines()
+        for line in assay("backends").out.splitlines()
         if line.split()[:1] in (["gpu"], ["cpu"], ["rngd"])
     ]
     assert "GPU-1: NVIDIA H100, 80 GiB" in gpu
     assert "nvml_energy" in gpu
     assert "not measured" in cpu
+    assert "min_p, chat" in cpu
     assert "no answer" in rngd
     assert "not measured" not in rngd

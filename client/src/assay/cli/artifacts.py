@@ -48,7 +48,7 @@ def create(
     revision: Annotated[str | None, typer.Option(help="Revision of the model.")] = None,
     parameter: Annotated[
         list[str] | None,
-        typer.Option(help="Serving parameter NAME=VALUE; `assay artifact backends` lists them. Repeatable."),
+        typer.Option(help="Serving parameter NAME=VALUE; `assay backends` lists them. Repeatable."),
     ] = None,
     endpoint_key_file: EndpointKeyOption = None,
     description: Annotated[str, typer.Option(help="What it is.")] = "",
@@ -127,7 +127,7 @@ add_list_and_show(
 
 @app.command("backends")
 def backends(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List the serving adapters, whether they answer, and what they take."""
+    """List the serving adapters: whether they answer, what they take and refuse, devices and sensors."""
     session = session_of(context, as_json=as_json)
     with connected(session) as client:
         found = list(client.backends.list())

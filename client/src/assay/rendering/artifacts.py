@@ -27,6 +27,7 @@ def backend_table(backends: Iterable[Backend]) -> Table:
                 "\n".join(_parameter(parameter) for parameter in parameters),
                 "\n".join(_device(device) for device in document.get("devices") or ()) or MISSING,
                 _sensors(document),
+                _refused(document),
                 backend.unhealthy_reason or backend.address,
             )
         )
@@ -38,6 +39,7 @@ def backend_table(backends: Iterable[Backend]) -> Table:
         Heading("serving parameters"),
         Heading("devices"),
         Heading("power sensors"),
+        Heading("refuses"),
         Heading("address or reason"),
     )
     return table(headings, rows)
@@ -57,6 +59,15 @@ def _sensors(document: Mapping[str, Any]) -> str:
     if not isinstance(capabilities, Mapping):
         return MISSING
     return ", ".join(map(str, capabilities.get("power_sensors") or ())) or "not measured"
+
+
+def _refused(document: Mapping[str, Any]) -> str:
+    """Fields of a request that the platform refuses for this backend, because it refuses or ignores them."""
+    capabilities = document.get("capabilities")
+    if not isinstance(capabilities, Mapping):
+        return MISSING
+    names = [str(name) for name, support in capabilities.items() if support in ("refused", "ignored")]
+    return ", ".join(names) or "nothing"
 
 
 def _parameter(parameter: Any) -> str:
