@@ -5,7 +5,6 @@ that nobody waits any more. Connections are kept for the next request and closed
 """
 
 import asyncio
-import contextlib
 import email.utils
 import json
 from collections.abc import Awaitable, Callable, Mapping
@@ -184,10 +183,3 @@ def _head(status: int, headers: Mapping[str, str]) -> bytes:
     phrase = HTTPStatus(status).phrase
     text = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     return f"HTTP/1.1 {status} {phrase}\r\n{text}\r\n".encode("latin-1")
-
-
-async def cancelled(task: asyncio.Task[Any]) -> None:
-    """Cancel a task and wait for its end."""
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
