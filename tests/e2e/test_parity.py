@@ -126,7 +126,15 @@ def register(assay: AssayClient, files: dict[str, Path]) -> list[str]:
     return names
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.task)
+QUICK = {"gsm8k", "sciq"}
+"""One task of each kind of request; the other tasks take their turn in the slow suite."""
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(each, marks=() if each.task in QUICK else pytest.mark.slow) for each in CASES],
+    ids=lambda case: case.task,
+)
 def test_a_run_has_the_numbers_of_lm_eval(
     case: Case, assay: AssayClient, tmp_path: Path, lm_eval_alone: Callable[..., Any]
 ) -> None:

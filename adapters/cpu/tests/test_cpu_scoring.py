@@ -19,7 +19,7 @@ REQUESTS = [
 ]
 
 
-@pytest.mark.parametrize("quantization", ["", "Q4_0"])
+@pytest.mark.parametrize("quantization", ["", pytest.param("Q4_0", marks=pytest.mark.slow)])
 async def test_a_score_does_not_depend_on_what_was_scored_before(
     cpu_adapter: CpuAdapterProcess, cpu_model: Artifact, quantization: str
 ) -> None:

@@ -349,6 +349,7 @@ async def test_another_service_goes_on_after_a_kill(
     assert list((tmp_path / "ingests").iterdir()) == []
 
 
+@pytest.mark.slow
 async def test_a_restart_is_no_failed_attempt_and_publishes_once(
     api_at: Callable[..., Any], hub: Hub, tmp_path: Path, mongo_uri: str
 ) -> None:

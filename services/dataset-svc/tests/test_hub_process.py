@@ -342,6 +342,7 @@ async def test_cancelling_kills_the_process_at_once(access: HubAccess, hub: Hub,
         assert children() == []
 
 
+@pytest.mark.slow
 async def test_after_a_kill_complete_files_are_kept_and_incomplete_ones_removed(
     access: HubAccess, hub: Hub, tmp_path: Path
 ) -> None:

@@ -225,6 +225,7 @@ def failing_for(base: Any, *, indexes: range) -> Any:
     return lambda document: None if document.index in indexes else base(document)
 
 
+@pytest.mark.slow
 async def test_no_hostile_pair_is_accepted(platform: Any) -> None:
     make = platform.maker.make
     reworded = JsonlQuestionAnswer(

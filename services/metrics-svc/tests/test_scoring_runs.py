@@ -205,6 +205,7 @@ async def test_scoring_resumes_when_the_responses_are_announced_again(platform: 
     assert final["quality"] == run.expected.metrics
 
 
+@pytest.mark.slow
 async def test_kill_9_in_the_middle_changes_no_number(platform: Any) -> None:
     run = await platform.maker.make(ROWS, mostly_right)
     undisturbed = await platform.maker.make(ROWS, mostly_right)
