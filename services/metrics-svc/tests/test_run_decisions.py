@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from assay_chassis.store import open_store
 from assay_contracts.metrics_events import ComparisonCreated, DecisionMade

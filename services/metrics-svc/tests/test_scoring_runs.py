@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import httpx
+import pytest
 
 from assay_contracts.eval_events import RunCancelled
 from assay_contracts.metrics_events import RunScored, ScoringFailed
