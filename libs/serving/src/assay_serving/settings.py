@@ -70,6 +70,9 @@ class AdapterSettings(BaseSettings):
         default=None, description="OTLP/HTTP base URL for traces; nothing is exported if not set"
     )
     uvloop: bool = Field(default=True, description="run on uvloop's event loop where it is installed")
+    prefer_adapter: bool = Field(
+        default=True, description="run before other sessions of this machine where the system allows it"
+    )
     max_instances: int = Field(default=4, ge=1)
 
     @classmethod
