@@ -1,6 +1,7 @@
 """Compiles and runs the truth server, and reads its log."""
 
 import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
+_ABOVE_ADAPTERS = 2  # real-time priority
 Nanoseconds = npt.NDArray[np.int64]
 
 
@@ -97,10 +99,10 @@ def truth_server(program: Path, schedule: Schedule) -> Iterator[TruthServer]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # with a share of the processors of its own, which can be raised
+        start_new_session=True,
     )
     with contextlib.suppress(OSError):  # takes a privilege; a reference should not itself be late
-        Path(f"/proc/{process.pid}/autogroup").write_text("-19")
+        os.sched_setscheduler(process.pid, os.SCHED_RR, os.sched_param(_ABOVE_ADAPTERS))
     assert process.stdout is not None
     try:
         port = int(process.stdout.readline())

@@ -19,7 +19,7 @@ from assay_serving.power.host import ProcessTreeCpu
 from assay_serving.power.sampler import sample
 from assay_serving.request_stream import GenerateStream, RequestStream, ScoreStream
 from assay_serving.serving_instance import ServingInstance
-from assay_serving.session import ERROR_TRAILER
+from assay_serving.session import ACCEPTED_HEADER, ERROR_TRAILER
 from assay_serving.tracing import CallTracer
 from assay_serving.types import ErrorCode, ProvisionSpec, TelemetrySample
 from assay_serving.v1 import serving_pb2 as pb
@@ -152,14 +152,14 @@ class _Servicer(serving_pb2_grpc.ServingAdapterServicer):
         self, request_iterator: AsyncIterator[pb.GenerateCall], context: Context
     ) -> AsyncIterator[pb.GenerateReply]:
         async with self._serving(context, "Generate"):
-            async for reply in _replies(GenerateStream(self._table), request_iterator):
+            async for reply in _replies(GenerateStream(self._table), request_iterator, context):
                 yield reply
 
     async def Score(
         self, request_iterator: AsyncIterator[pb.ScoreCall], context: Context
     ) -> AsyncIterator[pb.ScoreReply]:
         async with self._serving(context, "Score"):
-            async for reply in _replies(ScoreStream(self._table), request_iterator):
+            async for reply in _replies(ScoreStream(self._table), request_iterator, context):
                 yield reply
 
     @asynccontextmanager
@@ -201,7 +201,10 @@ async def _telemetry(
         lag.stop()
 
 
-async def _replies(stream: RequestStream, calls: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    async with aclosing(stream.replies(calls)) as replies:  # type: ignore[type-var]
+async def _replies(stream: RequestStream, calls: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+    async def accepted() -> None:
+        await context.send_initial_metadata(((ACCEPTED_HEADER, "1"),))
+
+    async with aclosing(stream.replies(calls, accepted=accepted)) as replies:  # type: ignore[type-var]
         async for reply in replies:
             yield reply

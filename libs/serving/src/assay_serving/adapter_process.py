@@ -25,6 +25,7 @@ from assay_serving.settings import AdapterSettings
 Settings = TypeVar("Settings", bound=AdapterSettings)
 _OWN_SESSION = Path("/proc/self/autogroup")
 _SESSION_NICENESS = "-15"
+_REAL_TIME_PRIORITY = 1  # the lowest: it goes before ordinary processes, and before no other real-time one
 
 
 @contextmanager
@@ -54,7 +55,7 @@ def run_adapter(settings_class: type[Settings], make_backend: Callable[[Settings
     try:
         settings = settings_class()
         if settings.prefer_adapter:
-            _prefer_this_session()
+            prefer_this_process()
         with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
             runner.run(_serve(settings, make_backend, program=program))
     except ValidationError as error:
@@ -92,13 +93,19 @@ async def _serve(
             await ended.wait()
 
 
-def _prefer_this_session() -> None:
-    """Ask Linux to let this process run before others, since it takes the time of what arrives.
+def prefer_this_process() -> None:
+    """Ask Linux to run this thread, which takes the time of what arrives, before everything else.
 
-    Linux shares processors between sessions first, so that the niceness of a single process says nothing to
-    those of other sessions; engines have sessions of their own and stay as they are. It takes a privilege
-    (CAP_SYS_NICE); without it, and elsewhere, nothing changes.
+    It gets a real-time policy, so that it waits for nobody when something comes; other threads and the
+    processes that are started from here do not inherit it. Beside that its session is preferred, for the sake
+    of the other threads: Linux shares processors between sessions first, and the niceness of a single process
+    says nothing to those of other sessions. Both take a privilege (CAP_SYS_NICE); without it, and elsewhere,
+    nothing changes.
     """
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(_REAL_TIME_PRIORITY))
     if os.getsid(0) == os.getpid():
         with contextlib.suppress(OSError):
             _OWN_SESSION.write_text(_SESSION_NICENESS)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -31,6 +31,8 @@ from assay_serving.types import ErrorCode, FinishReason, SamplingParameters
 from assay_serving.v1 import serving_pb2 as pb
 from assay_serving.validation import check_generate, check_sampling, check_score
 
+_STARTED_AT_ONCE = 8
+
 
 class RequestStream(ABC):
     """Answers the requests of one stream; what belongs to one kind of request is in the subclasses."""
@@ -41,8 +43,12 @@ class RequestStream(ABC):
         self._table = table
         self._instance: ServingInstance | None = None
 
-    async def replies(self, calls: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async def replies(
+        self, calls: AsyncIterator[Any], *, accepted: Callable[[], Awaitable[None]]
+    ) -> AsyncIterator[Any]:
         """Read calls and yield reply messages; those that are ready together share one.
+
+        `accepted` is called once it is known that the stream's instance can be asked.
 
         Raises:
             ServingError: the stream as a whole is refused or broken off.
@@ -52,6 +58,7 @@ class RequestStream(ABC):
             raise InvalidRequest("the first message of the stream must name the instance")
         self._instance = self._table.get(first.instance_id)
         _ = self._instance.ready_engine  # refuses the stream at once if there is none
+        await accepted()
         multiplexer = Multiplexer[Any](
             cancelled=lambda request_id: self._failed(request_id, RequestCancelled("cancelled by the caller"))
         )
@@ -75,8 +82,10 @@ class RequestStream(ABC):
                     case "request":
                         self._start(call.request, received, multiplexer)
                     case "requests":
-                        for request in call.requests.items:
+                        for number, request in enumerate(call.requests.items, start=1):
                             self._start(request, received, multiplexer)
+                            if number % _STARTED_AT_ONCE == 0:
+                                await asyncio.sleep(0)  # tokens of other requests are read meanwhile
                     case "cancel_request_id":
                         multiplexer.cancel(call.cancel_request_id)
                     case other:

@@ -28,6 +28,8 @@ from assay_serving.types import Failure, GenerateRequest, GenerateResult, ScoreR
 from assay_serving.v1 import serving_pb2 as pb
 
 ERROR_TRAILER = "assay-error-bin"
+ACCEPTED_HEADER = "assay-accepted"
+"""The adapter's initial metadata once it has taken the instance that a stream names."""
 # A message should stay far below the limit on its size, whatever the prompts.
 _MAX_REQUESTS_PER_MESSAGE = 64
 _MAX_BYTES_PER_MESSAGE = 4 * 1024 * 1024
@@ -108,6 +110,8 @@ class Session(ABC, Generic[Request, Result]):
         # A task of its own: cancelling a write ends the whole stream, so no caller may write by itself.
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             await self._call.write(self._call_type(instance_id=self._instance_id))
+            if ACCEPTED_HEADER not in await self._call.initial_metadata():
+                return  # refused: the status says why, and grpc.aio loses it when a write meets it
             while True:
                 await self._wakeup.wait()
                 self._wakeup.clear()

@@ -71,7 +71,7 @@ class AdapterSettings(BaseSettings):
     )
     uvloop: bool = Field(default=True, description="run on uvloop's event loop where it is installed")
     prefer_adapter: bool = Field(
-        default=True, description="run before other sessions of this machine where the system allows it"
+        default=True, description="run before other processes of this machine where the system allows it"
     )
     max_instances: int = Field(default=4, ge=1)
 

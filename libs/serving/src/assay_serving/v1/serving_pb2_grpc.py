@@ -114,7 +114,8 @@ class ServingAdapterServicer:
     def Generate(self, request_iterator, context):
         """Multiplexes requests: any number may be in flight, answers come in the order in which they finish,
         exactly one GenerateResult or Error per request. After the caller has half-closed, what is in flight is
-        finished; ending the call cancels it.
+        finished; ending the call cancels it. An adapter that takes the instance which the first message names
+        sends initial metadata with the key "assay-accepted" at once: callers send no request before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
