@@ -6,13 +6,13 @@ UV := $(BIN)/uv
 UV_VERSION := 0.13.9
 MEMBERS := libs/contracts libs/serving libs/harness libs/evidence libs/chassis \
            services/dataset-svc services/method-svc services/eval-svc services/metrics-svc \
-           adapters/cpu adapters/gpu adapters/rngd client allinone
+           adapters/cpu adapters/gpu adapters/rngd client console allinone
 PROJECTS := $(addsuffix /pyproject.toml,$(MEMBERS))
 PACKAGES := assay_contracts assay_serving assay_harness assay_evidence assay_chassis dataset_svc method_svc eval_svc metrics_svc \
-            assay_adapter_cpu assay_adapter_gpu assay_adapter_rngd assay assay_allinone
+            assay_adapter_cpu assay_adapter_gpu assay_adapter_rngd assay assay_console assay_allinone
 SETUP := $(VENV)/.setup-done
 
-.PHONY: help setup demo up test test-slow test-vllm check format lock proto contracts bench clean
+.PHONY: help setup demo up test test-slow test-browser test-vllm check format lock proto contracts bench clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -74,10 +74,13 @@ check: $(SETUP) ## Everything that needs no server: format, lint, types, imports
 	@$(MAKE) --no-print-directory contracts-check proto-check
 
 test: $(SETUP) ## The tests, against real servers (under 10 minutes on 2 cores)
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow" -q
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow and not browser" -q
 
 test-slow: $(SETUP) ## The tests that take minutes: whole runs under failures, a clean clone
 	$(BIN)/pytest -m slow -q
+
+test-browser: $(SETUP) ## The console in headless Chromium, the walkthrough from beginning to end
+	$(BIN)/pytest -m browser -q
 
 test-vllm: $(SETUP) ## A real vLLM on this processor against our faithful server (downloads 3 GB)
 	@bash tests/vllm/run.sh

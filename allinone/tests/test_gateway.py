@@ -92,7 +92,7 @@ def serve(application: EchoService) -> tuple[uvicorn.Server, threading.Thread, i
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
     home = tmp_path_factory.mktemp("gateway")
-    services = {name: EchoService(name) for name in ("dataset", "method", "eval", "metrics")}
+    services = {name: EchoService(name) for name in ("dataset", "method", "eval", "metrics", "console")}
     running = {name: serve(service) for name, service in services.items()}
     reservation = PortReservation()
     configuration = GatewayConfiguration(
@@ -343,7 +343,7 @@ def test_a_service_that_is_down_is_a_503_problem(tmp_path: Path) -> None:
     nobody = Upstream(LOOPBACK, down.port)
     configuration = GatewayConfiguration(
         listen=Upstream(LOOPBACK, listening.port),
-        upstreams=Upstreams(dataset=nobody, method=nobody, eval=nobody, metrics=nobody),
+        upstreams=Upstreams(dataset=nobody, method=nobody, eval=nobody, metrics=nobody, console=nobody),
         api_key=API_KEY,
         client_name="owner",
         internal_key=INTERNAL_KEY,

@@ -80,7 +80,9 @@ def write_gateway_configuration(path: Path) -> int:
     settings = GatewaySettings()
     GatewayConfiguration(
         listen=Upstream.of(settings.gateway_listen),
-        upstreams=Upstreams(**{name: Upstream.of(getattr(settings, f"{name}_address")) for name in SERVICES}),
+        upstreams=Upstreams(
+            **{name: Upstream.of(getattr(settings, f"{name}_address")) for name in (*SERVICES, "console")}
+        ),
         api_key=settings.api_key.get_secret_value(),
         client_name=CLIENT_NAME,
         internal_key=settings.internal_key.get_secret_value(),

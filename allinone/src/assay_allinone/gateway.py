@@ -40,6 +40,7 @@ class Upstreams:
     method: Upstream
     eval: Upstream
     metrics: Upstream
+    console: Upstream
 
 
 @dataclass(frozen=True, slots=True)

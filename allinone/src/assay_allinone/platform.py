@@ -58,6 +58,7 @@ class Ports:
     metrics: int
     gpu_adapter: int
     rngd_adapter: int
+    console: int
 
     def of_adapter(self, backend: str) -> int:
         """The port of the adapter of a backend."""
@@ -159,6 +160,15 @@ def process_specs(home: Path, *, ports: Ports, settings: PlatformSettings) -> li
             start_timeout=_SERVICES_START_TIMEOUT,
         ),
         ProcessSpec(
+            name="console",
+            argv=(sys.executable, "-m", "assay_console"),
+            environment={
+                "ASSAY_CONSOLE_PORT": str(ports.console),
+                "ASSAY_CONSOLE_GATEWAY_URL": f"http://{LOOPBACK}:{ports.gateway}",
+            },
+            ready=HttpProbe(f"http://{LOOPBACK}:{ports.console}/readyz"),
+        ),
+        ProcessSpec(
             name="eval-worker",
             argv=(sys.executable, "-m", "eval_svc", "worker"),
             environment=environment,
@@ -169,14 +179,17 @@ def process_specs(home: Path, *, ports: Ports, settings: PlatformSettings) -> li
         gateway_command(
             GatewayConfiguration(
                 listen=Upstream(LOOPBACK, ports.gateway),
-                upstreams=Upstreams(**{name: Upstream(LOOPBACK, port) for name, port in services.items()}),
+                upstreams=Upstreams(
+                    **{name: Upstream(LOOPBACK, port) for name, port in services.items()},
+                    console=Upstream(LOOPBACK, ports.console),
+                ),
                 api_key=secret(home / "api-key", prefix="assay_"),
                 client_name=CLIENT_NAME,
                 internal_key=secret(home / "run" / "internal-key", prefix=""),
                 access_log=home / "logs" / "access.log",
             ),
             path=home / "run" / "envoy.yaml",
-            depends_on=("services",),
+            depends_on=("services", "console"),
         ),
     ]
     return specs

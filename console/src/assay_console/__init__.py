@@ -1,0 +1,1 @@
+"""Assay in a browser: pages over the public API, and nothing else behind them."""

@@ -1,0 +1,5 @@
+"""To be written: artifacts."""
+
+from fastapi import APIRouter
+
+router = APIRouter()

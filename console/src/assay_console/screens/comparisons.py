@@ -1,0 +1,5 @@
+"""To be written: comparisons."""
+
+from fastapi import APIRouter
+
+router = APIRouter()

@@ -1,0 +1,5 @@
+"""To be written: decisions."""
+
+from fastapi import APIRouter
+
+router = APIRouter()

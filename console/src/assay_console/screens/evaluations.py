@@ -1,0 +1,5 @@
+"""To be written: evaluations."""
+
+from fastapi import APIRouter
+
+router = APIRouter()

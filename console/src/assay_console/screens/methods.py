@@ -1,0 +1,5 @@
+"""To be written: methods."""
+
+from fastapi import APIRouter
+
+router = APIRouter()

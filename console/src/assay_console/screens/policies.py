@@ -1,0 +1,5 @@
+"""To be written: policies."""
+
+from fastapi import APIRouter
+
+router = APIRouter()

@@ -1,0 +1,5 @@
+"""To be written: samples."""
+
+from fastapi import APIRouter
+
+router = APIRouter()

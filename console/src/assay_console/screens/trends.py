@@ -1,0 +1,5 @@
+"""To be written: trends."""
+
+from fastapi import APIRouter
+
+router = APIRouter()

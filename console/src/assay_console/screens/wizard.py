@@ -1,0 +1,5 @@
+"""To be written: wizard."""
+
+from fastapi import APIRouter
+
+router = APIRouter()

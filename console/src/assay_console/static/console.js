@@ -1,0 +1,43 @@
+// What every screen needs. Pages hold no scripts of their own: what differs is in data attributes.
+(function () {
+  "use strict";
+
+  // Points in time in the reader's own zone; the whole in the title.
+  function localTimes(root) {
+    for (const element of root.querySelectorAll("time[datetime]:not([data-local])")) {
+      const moment = new Date(element.getAttribute("datetime"));
+      if (Number.isNaN(moment.getTime())) continue;
+      element.title = element.textContent;
+      element.textContent = moment.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+      element.dataset.local = "";
+    }
+  }
+
+  const themeNames = { system: "System", light: "Light", dark: "Dark" };
+  function showTheme() {
+    for (const button of document.querySelectorAll("[data-theme-switch]")) {
+      const name = themeNames[window.assayTheme.wanted()];
+      button.querySelector("[data-theme-name]").textContent = name;
+      button.setAttribute("aria-label", `Colours: ${name}`);
+    }
+  }
+
+  function prepare(root) {
+    localTimes(root);
+    const refusal = root.querySelector("[data-focus]");
+    if (refusal) refusal.focus();
+  }
+
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("[data-theme-switch]")) { window.assayTheme.next(); showTheme(); }
+    const copier = event.target.closest("[data-copy]");
+    if (copier) navigator.clipboard.writeText(copier.dataset.copy);
+  });
+  // Asks before what cannot be undone: <form data-confirm="Delete ...?">.
+  document.addEventListener("submit", (event) => {
+    const question = event.target.dataset.confirm;
+    if (question && !window.confirm(question)) event.preventDefault();
+  });
+  document.addEventListener("htmx:load", (event) => prepare(event.detail.elt));
+  document.addEventListener("DOMContentLoaded", () => { showTheme(); prepare(document); });
+})();
