@@ -11,6 +11,7 @@ import yaml
 
 from assay_allinone.platform import Ports, service_environment
 from assay_allinone.settings import GatewaySettings, PlatformSettings
+from assay_console.settings import Settings
 from eval_svc.settings import parse_adapters
 
 ROOT = Path(__file__).parents[2]
@@ -20,6 +21,7 @@ OURS = [
     "eval-svc",
     "metrics-svc",
     "eval-worker",
+    "console",
     "cpu-adapter",
     "gpu-adapter",
     "rngd-adapter",
@@ -59,7 +61,7 @@ def test_services_get_the_variables_that_they_get_on_one_machine(
     services: dict[str, Any], tmp_path: Path, name: str
 ) -> None:
     (tmp_path / "run").mkdir()
-    ports = Ports(*range(1, 12))
+    ports = Ports(*range(1, 13))
     local = service_environment(tmp_path, ports=ports, settings=PlatformSettings())
     # The image sets these two for all; containers have no proxy of a user to bypass.
     expected = set(local) - {"ASSAY_HOME", "PYTHONUNBUFFERED", "NO_PROXY", "no_proxy"}
@@ -76,6 +78,23 @@ def test_a_service_listens_where_the_others_look_for_it(services: dict[str, Any]
         assert environment[f"ASSAY_{name.upper()}_URL"] == f"http://{name}-svc:{port}"
         assert gateway[f"ASSAY_{name.upper()}_ADDRESS"] == f"{name}-svc:{port}"
         assert f"127.0.0.1:{port}/readyz" in services[f"{name}-svc"]["healthcheck"]["test"][-1]
+
+
+def test_the_console_takes_its_settings_and_is_where_the_gateway_looks_for_it(
+    services: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in services["console"]["environment"].items():
+        monkeypatch.setenv(name, str(value))
+    settings = Settings()
+    assert (
+        services["gateway-configuration"]["environment"]["ASSAY_CONSOLE_ADDRESS"]
+        == f"console:{settings.port}"
+    )
+    assert f"127.0.0.1:{settings.port}/readyz" in services["console"]["healthcheck"]["test"][-1]
+    assert str(settings.gateway_url) == "http://gateway:8080/"
+    prefix = "ASSAY_CONSOLE_"
+    named = {name.removeprefix(prefix).lower() for name in services["console"]["environment"]}
+    assert named <= set(Settings.model_fields)
 
 
 def test_the_gateways_job_knows_its_variables(services: dict[str, Any]) -> None:

@@ -236,6 +236,8 @@ def test_an_underscored_look_alike_of_an_identity_header_is_refused(gateway: Run
         ("/v1/methods", MEBIBYTE + 1, 413),
         ("/v1/datasets", MEBIBYTE + 1, 413),
         ("/v1/datasets/one/data", 5 * MEBIBYTE, 200),
+        ("/console/methods", MEBIBYTE + 1, 413),
+        ("/console/datasets/one/data", 5 * MEBIBYTE, 200),
     ],
 )
 def test_body_limits(gateway: RunningGateway, path: str, size: int, status: int, declared: bool) -> None:
@@ -294,6 +296,25 @@ def test_health_and_the_front_page_are_answered_by_the_gateway(gateway: RunningG
         assert front.headers["content-type"] == "application/json"
         for page in front.json()["documentation"].values():
             assert client.get(page).status_code == 200
+
+
+def test_a_browser_finds_the_console_without_a_key(gateway: RunningGateway) -> None:
+    with gateway.client(key=None) as client:
+        for path in ("/", "/console"):
+            found = client.get(path, headers={"accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+            assert (found.status_code, found.headers["location"]) == (302, f"{gateway.url}/console/")
+        page = client.get("/console/datasets?name=x", headers={"cookie": "assay_key=mine"}).json()
+    assert (page["service"], page["path"]) == ("console", "/console/datasets")
+    assert page["headers"]["cookie"] == "assay_key=mine"
+    assert not [header for header in page["headers"] if header.startswith("x-assay-")]
+
+
+@pytest.mark.parametrize("path", ["/console/../v1/datasets", "/console/%2e%2e/v1/datasets"])
+def test_the_console_is_no_way_around_the_key(gateway: RunningGateway, path: str) -> None:
+    answer = raw_request(
+        gateway.port, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+    )
+    assert answer.startswith(b"HTTP/1.1 401 ")
 
 
 @pytest.mark.parametrize(

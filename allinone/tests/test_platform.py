@@ -31,6 +31,7 @@ PORTS = Ports(
     metrics=9,
     gpu_adapter=10,
     rngd_adapter=11,
+    console=12,
 )
 
 
@@ -86,8 +87,10 @@ def test_an_empty_key_file_is_not_a_key(home: Path) -> None:
 
 def test_every_process_finds_the_others_where_they_are(home: Path) -> None:
     specs = {spec.name: spec for spec in process_specs(home, ports=PORTS, settings=PlatformSettings())}
-    assert set(specs) == {"nats", "mongo", "cpu-adapter", "services", "eval-worker", "gateway"}
+    assert set(specs) == {"nats", "mongo", "cpu-adapter", "services", "eval-worker", "console", "gateway"}
     assert specs["services"].depends_on == ("nats", "mongo")
+    console = specs["console"].environment
+    assert console == {"ASSAY_CONSOLE_PORT": "12", "ASSAY_CONSOLE_GATEWAY_URL": "http://127.0.0.1:1"}
     environment = specs["eval-worker"].environment
     assert environment == specs["services"].environment
     assert environment["ASSAY_NATS_URL"] == "nats://127.0.0.1:2"
@@ -134,6 +137,7 @@ def gateway_configuration_of(path: Path) -> str:
         "method",
         "eval",
         "metrics",
+        "console",
     ]
     return text
 
@@ -207,7 +211,7 @@ def test_the_containers_configuration_is_the_same_but_for_addresses_and_keys(hom
     words = json.dumps(differing)
     for expected in ("0.0.0.0", "dataset-svc", "evaluation.example", "outer", "inner", "/dev/stdout"):
         assert expected in words
-    assert len(differing) == 8
+    assert len(differing) == 9
 
 
 def test_a_container_without_its_keys_is_refused_naming_them(home: Path) -> None:
