@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,6 +108,23 @@ def scripted_platform(
     running = start_platform(home, ASSAY_ADAPTERS=adapters, ASSAY_LEASE_S="2")
     yield running
     stop_platform(running)
+
+
+@pytest.fixture(scope="session")
+def platform_with(
+    tmp_path_factory: pytest.TempPathFactory, scripted_adapter: ScriptedAdapterProcess
+) -> Iterator[Callable[..., LocalPlatform]]:
+    """Start a platform on the scripted adapter with settings of one's own; ends with the tests."""
+    running: list[LocalPlatform] = []
+
+    def start(**settings: str) -> LocalPlatform:
+        home = tmp_path_factory.mktemp("own-platform") / "home"
+        running.append(start_platform(home, ASSAY_ADAPTERS=f"cpu={scripted_adapter.address}", **settings))
+        return running[-1]
+
+    yield start
+    for platform in running:
+        stop_platform(platform)
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,18 @@
 """A browser on the console of a whole platform, whose models are scripted."""
 
+import io
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hub_server import Hub, running_hub
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from assay.client import AssayClient
@@ -42,17 +46,49 @@ def expected_answer(number: int) -> str:
     return answer_text(question, max_tokens=MAX_TOKENS).strip() if number % 3 else "12"
 
 
+def sums(prefix: str, *, rows: int) -> bytes:
+    """A Parquet file with the columns of openai/gsm8k: sums, and answers that end with ``#### <number>``."""
+    numbers = range(1, rows + 1)
+    table = pa.table(
+        {
+            "question": [f"{prefix} {number} apples and {number + 1} more: how many?" for number in numbers],
+            "answer": [
+                f"{number} + {number + 1} = {2 * number + 1}\n#### {2 * number + 1}" for number in numbers
+            ],
+        }
+    )
+    data = io.BytesIO()
+    pq.write_table(table, data)
+    return data.getvalue()
+
+
 @pytest.fixture(scope="session")
-def evaluated(scripted_platform: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evaluated]:
+def hub() -> Iterator[Hub]:
+    """A hub on this machine with ``openai/gsm8k``, whose rows are ours."""
+    with running_hub() as running:
+        files = {
+            "main/train-00000.parquet": sums("Train", rows=12),
+            "main/test-00000.parquet": sums("Test", rows=8),
+        }
+        card = "---\nconfigs:\n- config_name: main\n  data_files:\n  - split: train\n    path: main/train-*\n  - split: test\n    path: main/test-*\n---\n"
+        running.add("openai/gsm8k", {"README.md": card, **files})
+        yield running
+
+
+@pytest.fixture(scope="session")
+def evaluated(
+    platform_with: Callable[..., Any], hub: Hub, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Evaluated]:
     """A platform on which the walkthrough has been gone through once, by API."""
+    platform = platform_with(HF_ENDPOINT=hub.url)
     path = tmp_path_factory.mktemp("rows") / "questions.jsonl"
     rows = [
         {"input": f"Question {number}: how many?", "expected_output": expected_answer(number)}
         for number in range(ROWS)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = json.loads((scripted_platform.home / "run" / "gateway.json").read_text())
-    with scripted_platform.client() as assay:
+    found = json.loads((platform.home / "run" / "gateway.json").read_text())
+    with platform.client() as assay:
         dataset = assay.datasets.create("questions", description="Sixty counted things")
         assay.datasets.upload("questions", path)
         recipe = {
