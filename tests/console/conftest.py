@@ -46,19 +46,26 @@ def expected_answer(number: int) -> str:
     return answer_text(question, max_tokens=MAX_TOKENS).strip() if number % 3 else "12"
 
 
+HUB_CARD = """---
+configs:
+- config_name: main
+  data_files:
+  - split: train
+    path: main/train-*
+  - split: test
+    path: main/test-*
+---
+"""
+
+
 def sums(prefix: str, *, rows: int) -> bytes:
     """A Parquet file with the columns of openai/gsm8k: sums, and answers that end with ``#### <number>``."""
-    numbers = range(1, rows + 1)
-    table = pa.table(
-        {
-            "question": [f"{prefix} {number} apples and {number + 1} more: how many?" for number in numbers],
-            "answer": [
-                f"{number} + {number + 1} = {2 * number + 1}\n#### {2 * number + 1}" for number in numbers
-            ],
-        }
-    )
+    written = [
+        {"question": f"{prefix}: {one} apples and {two} more?", "answer": f"{one} + {two}\n#### {one + two}"}
+        for one, two in zip(range(1, rows + 1), range(2, rows + 2), strict=True)
+    ]
     data = io.BytesIO()
-    pq.write_table(table, data)
+    pq.write_table(pa.Table.from_pylist(written), data)
     return data.getvalue()
 
 
@@ -66,12 +73,14 @@ def sums(prefix: str, *, rows: int) -> bytes:
 def hub() -> Iterator[Hub]:
     """A hub on this machine with ``openai/gsm8k``, whose rows are ours."""
     with running_hub() as running:
-        files = {
-            "main/train-00000.parquet": sums("Train", rows=12),
-            "main/test-00000.parquet": sums("Test", rows=8),
-        }
-        card = "---\nconfigs:\n- config_name: main\n  data_files:\n  - split: train\n    path: main/train-*\n  - split: test\n    path: main/test-*\n---\n"
-        running.add("openai/gsm8k", {"README.md": card, **files})
+        running.add(
+            "openai/gsm8k",
+            {
+                "README.md": HUB_CARD,
+                "main/train-00000.parquet": sums("Train", rows=12),
+                "main/test-00000.parquet": sums("Test", rows=8),
+            },
+        )
         yield running
 
 
