@@ -34,69 +34,99 @@
       : String(Number(value.toPrecision(4)));
   }
 
-  // What uPlot takes: x, then per series its values and, below them, the two ends of its interval.
+  // What uPlot takes: x, then per series its values and the two ends of its interval. It draws lines; bars, bands
+  // and whiskers are drawn by us, from `marks`, over series that it leaves empty but holds its scales for.
   function columns(chart) {
-    const data = [chart.x];
+    const steps = chart.kind === "steps";
+    const data = [steps ? twice(chart.x) : chart.x];
     const series = [];
-    const bands = [];
-    const whiskers = [];
+    const marks = [];
     chart.series.forEach((one, index) => {
       const stroke = colourOf(index);
-      data.push(one.values);
+      data.push(steps ? rising(one.values) : one.values);
       series.push(seriesOf(chart, one, stroke));
-      if (!one.lower || !one.upper) return;
-      if (chart.interval === "whiskers") {
-        whiskers.push({ stroke, lower: one.lower, upper: one.upper });
+      if (chart.kind === "bars") marks.push({ draw: drawBars, stroke, values: one.values, at: index, of: chart.series.length });
+      if (steps || !one.lower || !one.upper) return;
+      for (const end of [one.upper, one.lower]) {
+        data.push(end);
+        series.push({ label: `${one.label} interval`, class: "chart-end", stroke: "transparent", paths: noPath, points: { show: false } });
       }
-      data.push(one.upper, one.lower);
-      const upper = data.length - 2;
-      // Whiskers are drawn by hand, but their ends belong to what the scale must hold.
-      for (let end = 0; end < 2; end += 1) {
-        series.push({ label: `${one.label} interval`, class: "chart-end", stroke: "transparent", width: 0, points: { show: false } });
-      }
-      if (chart.interval !== "whiskers") bands.push({ series: [upper, upper + 1], fill: translucent(stroke) });
+      const draw = chart.interval === "whiskers" ? drawWhiskers : drawBand;
+      marks.push({ draw, stroke, values: one.values, lower: one.lower, upper: one.upper });
     });
-    return { data, series, bands, whiskers };
+    return { data, series, marks };
   }
+
+  const noPath = () => ({ stroke: new Path2D(), fill: null, clip: null });
+  const twice = (values) => values.flatMap((value) => [value, value]);
+  const rising = (values) => values.flatMap((value, index) => [index ? values[index - 1] : 0, value]);
 
   function seriesOf(chart, one, stroke) {
-    const wanted = chart.points ?? chart.x.length <= 60;
-    const common = { label: one.label, stroke, width: 2, value: (_, value) => shown(value) };
-    if (chart.kind === "bars") {
-      return { ...common, width: 1, fill: translucent(stroke), paths: uPlot.paths.bars({ size: [0.7, 48] }), points: { show: false } };
-    }
-    if (chart.kind === "steps") {
-      return { ...common, paths: uPlot.paths.stepped({ align: 1 }), points: { show: false } };
-    }
-    return { ...common, points: { show: wanted, size: 7, fill: stroke, stroke } };
+    const series = { label: one.label, stroke, width: 2, value: (_, value) => shown(value) };
+    if (chart.kind === "bars") return { ...series, paths: noPath, points: { show: false } };
+    const marked = chart.kind !== "steps" && (chart.points ?? chart.x.length <= 60);
+    return { ...series, points: { show: marked, size: 7, fill: stroke, stroke } };
   }
 
-  function translucent(stroke) {
-    return /^#[0-9a-f]{6}$/i.test(stroke) ? `${stroke}33` : stroke;
-  }
+  const isNumber = (value) => value !== null && value !== undefined;
+  const pixels = () => window.devicePixelRatio || 1;
 
-  function drawWhiskers(plot, whiskers) {
+  // The ends of an interval; one that could not be given has no cap.
+  function drawWhiskers(plot, mark) {
     const { ctx } = plot;
-    const ratio = uPlot.pxRatio || window.devicePixelRatio || 1;
-    ctx.save();
-    ctx.lineWidth = 1.5 * ratio;
-    for (const { stroke, lower, upper } of whiskers) {
-      ctx.strokeStyle = stroke;
-      ctx.beginPath();
-      plot.data[0].forEach((x, index) => {
-        if (lower[index] === null || upper[index] === null) return;
-        const at = Math.round(plot.valToPos(x, "x", true));
-        const [from, to] = [lower[index], upper[index]].map((value) => plot.valToPos(value, "y", true));
-        ctx.moveTo(at, from);
-        ctx.lineTo(at, to);
-        for (const end of [from, to]) {
-          ctx.moveTo(at - 4 * ratio, end);
-          ctx.lineTo(at + 4 * ratio, end);
-        }
-      });
-      ctx.stroke();
+    ctx.strokeStyle = mark.stroke;
+    ctx.lineWidth = 1.5 * pixels();
+    ctx.beginPath();
+    plot.data[0].forEach((x, index) => {
+      const [low, high] = [mark.lower[index], mark.upper[index]];
+      if (!isNumber(low) && !isNumber(high)) return;
+      const at = Math.round(plot.valToPos(x, "x", true));
+      const [from, to] = [low, high].map((end) => plot.valToPos(isNumber(end) ? end : mark.values[index], "y", true));
+      ctx.moveTo(at, from);
+      ctx.lineTo(at, to);
+      for (const [end, y] of [[low, from], [high, to]]) {
+        if (!isNumber(end)) continue;
+        ctx.moveTo(at - 4 * pixels(), y);
+        ctx.lineTo(at + 4 * pixels(), y);
+      }
+    });
+    ctx.stroke();
+  }
+
+  function drawBand(plot, mark) {
+    const { ctx } = plot;
+    const known = plot.data[0].map((x, index) => [x, index]).filter(([, index]) => isNumber(mark.lower[index]) && isNumber(mark.upper[index]));
+    ctx.fillStyle = mark.stroke;
+    ctx.globalAlpha = 0.18;
+    ctx.beginPath();
+    for (const [x, index] of known) ctx.lineTo(plot.valToPos(x, "x", true), plot.valToPos(mark.upper[index], "y", true));
+    for (const [x, index] of known.reverse()) ctx.lineTo(plot.valToPos(x, "x", true), plot.valToPos(mark.lower[index], "y", true));
+    ctx.fill();
+  }
+
+  function drawBars(plot, mark) {
+    const { ctx } = plot;
+    const xs = plot.data[0];
+    const places = xs.map((x) => plot.valToPos(x, "x", true));
+    const room = places.length > 1 ? Math.min(...places.slice(1).map((place, index) => place - places[index])) : plot.bbox.width / 2;
+    const width = Math.min(room * 0.7, 64 * pixels()) / mark.of;
+    const ground = plot.valToPos(0, "y", true);
+    ctx.fillStyle = mark.stroke;
+    ctx.globalAlpha = 0.8;
+    mark.values.forEach((value, index) => {
+      if (!isNumber(value)) return;
+      const left = places[index] + (mark.at - mark.of / 2) * width;
+      const top = plot.valToPos(value, "y", true);
+      ctx.fillRect(left, Math.min(top, ground), width * 0.94, Math.abs(ground - top));
+    });
+  }
+
+  function drawMarks(plot, marks) {
+    for (const mark of marks) {
+      plot.ctx.save();
+      mark.draw(plot, mark);
+      plot.ctx.restore();
     }
-    ctx.restore();
   }
 
   function axes(chart) {
@@ -132,7 +162,7 @@
     drop(element);
     const chart = JSON.parse(element.dataset.chart);
     if (!chart.x.length || !chart.series.length) return;
-    const { data, series, bands, whiskers } = columns(chart);
+    const { data, series, marks } = columns(chart);
     const named = chart.xNames ? (_, value) => chart.xNames[chart.x.indexOf(value)] ?? "–" : (_, value) => shown(value);
     const first = chart.xKind === "time" ? { label: chart.xLabel } : { label: chart.xLabel, value: named };
     const plot = new uPlot(
@@ -140,12 +170,11 @@
         width: Math.max(200, element.clientWidth),
         height: HEIGHT,
         series: [first, ...series],
-        bands,
         axes: axes(chart),
         scales: scales(chart),
         cursor: { drag: { x: true, y: false }, points: { size: 8 } },
         legend: { live: true },
-        hooks: whiskers.length ? { draw: [(plot) => drawWhiskers(plot, whiskers)] } : {},
+        hooks: marks.length ? { draw: [(plot) => drawMarks(plot, marks)] } : {},
       },
       data,
       element,
