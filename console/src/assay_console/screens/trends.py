@@ -125,8 +125,11 @@ async def trends(
 
 
 def interval_of(point: TrendPoint) -> tuple[float, float] | None:
-    """The 95 % interval of a value by its standard error; ``None`` where there is no error."""
-    if point.value is None or point.stderr is None:
+    """The 95 % interval of a value by its standard error; ``None`` where that tells nothing.
+
+    Samples that are all alike have a standard error of 0, which does not mean that the value is certain.
+    """
+    if point.value is None or not point.stderr:
         return None
     reach = _QUANTILE_95 * point.stderr
     return point.value - reach, point.value + reach

@@ -18,12 +18,37 @@
     for (const button of document.querySelectorAll("[data-theme-switch]")) {
       const name = themeNames[window.assayTheme.wanted()];
       button.querySelector("[data-theme-name]").textContent = name;
-      button.setAttribute("aria-label", `Colours: ${name}`);
     }
+  }
+
+  // What scrolls sideways can be scrolled by keyboard, and only that is a stop on the way through the page.
+  function markScrolling() {
+    for (const element of document.querySelectorAll(".table-wrap, pre.text")) {
+      const scrolls = element.scrollWidth > element.clientWidth || element.scrollHeight > element.clientHeight;
+      if (scrolls) element.tabIndex = 0;
+      else element.removeAttribute("tabindex");
+    }
+  }
+  let waiting = 0;
+  window.addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(markScrolling, 150); });
+
+  // Copies, and says so where the button stands.
+  function copy(button) {
+    navigator.clipboard.writeText(button.dataset.copy).then(() => {
+      if (button.dataset.copied !== undefined) return;
+      const said = document.createElement("span");
+      said.className = "copied";
+      said.setAttribute("role", "status");
+      said.textContent = "Copied";
+      button.dataset.copied = "";
+      button.append(said);
+      setTimeout(() => { said.remove(); delete button.dataset.copied; }, 2000);
+    });
   }
 
   function prepare(root) {
     localTimes(root);
+    markScrolling();
     const refusal = root.querySelector("[data-focus]");
     if (refusal) refusal.focus();
   }
@@ -31,7 +56,7 @@
   document.addEventListener("click", (event) => {
     if (event.target.closest("[data-theme-switch]")) { window.assayTheme.next(); showTheme(); }
     const copier = event.target.closest("[data-copy]");
-    if (copier) navigator.clipboard.writeText(copier.dataset.copy);
+    if (copier) copy(copier);
   });
   // Asks before what cannot be undone: <form data-confirm="Delete ...?">.
   document.addEventListener("submit", (event) => {
