@@ -1,6 +1,7 @@
 """Comparisons: the list, choosing what is compared with what, and what was found."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -207,6 +208,8 @@ async def _choice_page(
 
 async def _run(api: Gateway, run_id: str) -> Run | str:
     """The run, or the identifier under which there is none."""
+    if not re.fullmatch(r"[\w-]{1,100}", run_id, re.ASCII):
+        return run_id  # no identifier, and it must not change the address that is asked
     try:
         return await api.get(f"/v1/evaluations/{run_id}", Run)
     except ApiError as error:

@@ -23,12 +23,15 @@ from assay_console.screens.comparisons_evidence import chosen_report
 from assay_console.sign_in import Api
 
 FLIPS: Mapping[str, str] = {
-    "lost": "right in the base, wrong in the candidate",
-    "gained": "wrong in the base, right in the candidate",
-    "both_right": "right in both",
-    "both_wrong": "wrong in both",
+    # From the base to the candidate.
+    "lost": "right → wrong",
+    "gained": "wrong → right",
+    "both_right": "right → right",
+    "both_wrong": "wrong → wrong",
 }
 _ITEMS = 20
+_AT_A_GLANCE = 200
+"""Characters of a response in which a reader finds the difference without help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,8 @@ class ItemView:
             found.append("Both responses are the same.")
         if difference.is_white_space:
             found.append("They differ in white space only.")
-        if place is not None and place.char is not None and not difference.is_equal:
+        is_long = len(self.item.baseline.response or "") > _AT_A_GLANCE
+        if is_long and place is not None and place.char is not None and not difference.is_equal:
             token = "" if place.token is None else f", token {place.token:,}"
             found.append(f"They part at character {place.char:,}{token}, counted from 0.")
         if difference.is_partial:

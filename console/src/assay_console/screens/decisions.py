@@ -1,5 +1,6 @@
 """Decisions: the list, deciding under a policy, and one verdict with every reason."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -27,6 +28,7 @@ EFFECTS: Mapping[str, str] = {
 }
 """What a reason does to the verdict, in the order in which it matters."""
 _POLICIES = 200
+_SHOWN_CHARACTERS = 300
 
 
 @router.get("/decisions", name="decisions")
@@ -114,11 +116,12 @@ async def decision(request: Request, api: Api, decision_id: str) -> Response:
         request,
         "decisions/verdict.html",
         decision=found,
-        meaning=verdict_line(found).plain.partition(": ")[2],
+        meaning=_meaning(found),
         base_name=subject_name(found.baseline, other=found.candidate),
         candidate_name=subject_name(found.candidate, other=found.baseline),
         reasons=_by_effect(found.reasons),
         effects=EFFECTS,
+        evidence_of=_evidence,
         command=f"assay verify bundle {filename} --digest {digest}",
         digest=digest,
     )
@@ -157,3 +160,37 @@ def _by_effect(reasons: Sequence[Reason]) -> Mapping[str, Sequence[Reason]]:
     for reason in reasons:
         found.setdefault(reason.effect, []).append(reason)
     return {effect: group for effect, group in found.items() if group}
+
+
+def _meaning(decision: Decision) -> str:
+    """What the verdict means, as a sentence; names of artifacts at its beginning stay as they are."""
+    words = verdict_line(decision).plain.partition(": ")[2]
+    is_plain = words.startswith(("the evidence", "nothing may"))
+    return f"{words[:1].upper()}{words[1:]}." if is_plain else f"{words}."
+
+
+def _evidence(reason: Reason) -> Sequence[tuple[str, str]]:
+    """What a reason rests on, as names and texts."""
+    found = [(name.replace("_", " "), _written(value)) for name, value in reason.details.items()]
+    if reason.samples_needed is not None:
+        found.append(("items needed", f"{reason.samples_needed:,}"))
+    return [(name, text) for name, text in (*found, ("code", reason.code)) if text]
+
+
+def _written(value: Any) -> str:
+    """A value of the API's JSON on one line; nothing where there is none."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}".replace("-", "\N{MINUS SIGN}")
+    if isinstance(value, list):
+        return _clipped(", ".join(str(one) for one in value))
+    return _clipped(value.replace("_", " ") if isinstance(value, str) else json.dumps(value))
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
