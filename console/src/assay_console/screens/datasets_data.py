@@ -9,7 +9,7 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.datastructures import UploadFile
 
-from assay.models import Dataset, Document, Fault, Ingest, Page, Problem, Snapshot
+from assay.models import Dataset, Document, Fault, Ingest, Problem, Snapshot
 from assay_console.gateway import ApiError, Gateway
 from assay_console.pages import is_part, pages_of, path_of
 from assay_console.sign_in import Api
@@ -21,6 +21,15 @@ _PIECE_BYTES = 1 << 18
 
 _CHOICE = {"unknown-split": "split", "unknown-subset": "subset", "subset-needed": "subset"}
 """Failures whose hints are what could be asked for instead, and the field that takes one."""
+
+_FIELD = {
+    "unknown-repository": "repo_id",
+    "gated-repository": "repo_id",
+    "no-data-files": "repo_id",
+    "unknown-revision": "revision",
+    "no-rows": "split",
+}
+"""Failures that another value of this field may mend."""
 
 router = APIRouter()
 
@@ -43,6 +52,8 @@ async def data(
 ) -> Response:
     """The form of one kind of source; with ``job`` an import, whose source fills the form."""
     found = await api.get(f"/v1/ingests/{job}", Ingest) if job else None
+    if found is not None and found.state == "Succeeded":
+        return RedirectResponse(_ready(request, dataset_id, found.snapshot_id), 303)
     asked = dict(found.source) if found else {"revision": "main"}
     # What a link offers in place of what the job asked for.
     asked |= {
@@ -89,7 +100,7 @@ async def start_import(
 async def import_state(
     request: Request, api: Api, dataset_id: str, job_id: str, reload: bool = False
 ) -> Response:
-    """How far an import is; with ``reload``, the page that shows it is to be loaded again at its end."""
+    """How far an import is; with ``reload``, the page that shows it gives way at its end."""
     job = await api.get(f"/v1/ingests/{job_id}", Ingest)
     if not is_part(request):
         target = path_of(
@@ -99,7 +110,9 @@ async def import_state(
     response = pages_of(request).page(
         request, "datasets/import_state.html", dataset_id=dataset_id, job=job, reload=reload, **_choices(job)
     )
-    if reload and job.is_over:
+    if reload and job.state == "Succeeded":
+        response.headers["HX-Redirect"] = _ready(request, dataset_id, job.snapshot_id)
+    elif reload and job.is_over:
         response.headers["HX-Refresh"] = "true"
     return response
 
@@ -134,10 +147,15 @@ async def upload(
         if not error.is_refusal or error.status == 404:
             raise
         return await _upload_refused(request, api, dataset_id, error)
-    target = path_of(request, "dataset", dataset_id=dataset_id, uploaded=made.id)
+    target = _ready(request, dataset_id, made.id)
     if is_part(request):
         return JSONResponse({"location": target}, status_code=201)
     return RedirectResponse(target, 303)
+
+
+def _ready(request: Request, dataset_id: str, snapshot_id: str | None) -> str:
+    """The page of the dataset, which says that it is Ready where this snapshot is its current one."""
+    return path_of(request, "dataset", dataset_id=dataset_id, uploaded=snapshot_id)
 
 
 async def _upload_form(request: Request, api: Gateway, dataset_id: str) -> Snapshot:
@@ -171,7 +189,9 @@ async def _upload_refused(request: Request, api: Gateway, dataset_id: str, error
     values = {"error": error, "faults_shown": FAULTS_SHOWN}
     if is_part(request):
         return pages_of(request).page(request, "datasets/upload_refused.html", status=error.status, **values)
-    return await _data_page(request, api, dataset_id, source=SourceKind.JSONL, asked={}, error=error)
+    return await _data_page(
+        request, api, dataset_id, source=SourceKind.JSONL, asked={"revision": "main"}, error=error
+    )
 
 
 async def _data_page(
@@ -187,9 +207,7 @@ async def _data_page(
 ) -> Response:
     dataset, imports = await asyncio.gather(
         api.get(f"/v1/datasets/{dataset_id}", Dataset),
-        api.page(f"/v1/datasets/{dataset_id}/ingests", Ingest, cursor=cursor, limit=IMPORTS_SHOWN)
-        if source is SourceKind.HUB
-        else _no_imports(),
+        api.page(f"/v1/datasets/{dataset_id}/ingests", Ingest, cursor=cursor, limit=IMPORTS_SHOWN),
     )
     return pages_of(request).page(
         request,
@@ -204,12 +222,9 @@ async def _data_page(
         cursor=cursor,
         error=error,
         faults_shown=FAULTS_SHOWN,
+        import_error=_import_error(job),
         **(_choices(job) if job else {}),
     )
-
-
-async def _no_imports() -> Page[Ingest]:
-    return Page[Ingest](items=[])
 
 
 def _choices(job: Ingest) -> dict[str, Any]:
@@ -220,6 +235,17 @@ def _choices(job: Ingest) -> dict[str, Any]:
     if field == "split" and job.source.get("split") in hints:
         field = "fewshot_split"
     return {"choice_field": field if hints else None, "choices": hints}
+
+
+def _import_error(job: Ingest | None) -> ApiError | None:
+    """The failure of an import as a fault of the field that may mend it; None where no field can."""
+    if job is None or job.error is None:
+        return None
+    field = _choices(job)["choice_field"] or _FIELD.get(job.error.code)
+    if field is None:
+        return None
+    fault = Fault(field=f"source.{field}", message=job.error.message)
+    return ApiError(422, Problem(title="The import failed", errors=[fault]))
 
 
 _WORDS = {

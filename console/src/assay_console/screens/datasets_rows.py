@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from assay.models import Row, RowDifference
+from assay.models import Column, Row, RowDifference
 
 LONGEST_CELL = 300
 """Characters of a value in a table; a row's own page has the whole."""
@@ -30,9 +30,12 @@ class ShownRow:
 
 @dataclass(frozen=True, slots=True)
 class RowWindow:
-    """The rows from ``offset`` on, of ``total``; the offsets before and after are None at the ends."""
+    """The rows from ``offset`` on, of ``total``; the offsets before and after are None at the ends.
 
-    names: Sequence[str]
+    ``columns`` are in the order of the cells.
+    """
+
+    columns: Sequence[Column]
     rows: Sequence[ShownRow]
     offset: int
     total: int
@@ -59,11 +62,13 @@ class ShownDifference:
     fields: Sequence[ShownField]
 
 
-def window(rows: Sequence[Row], *, names: Sequence[str], offset: int, limit: int, total: int) -> RowWindow:
+def window(
+    rows: Sequence[Row], *, columns: Sequence[Column], offset: int, limit: int, total: int
+) -> RowWindow:
     """One page of rows, with the way to the ones before and after."""
     return RowWindow(
-        names=names,
-        rows=[ShownRow(row.index, [cell(row.row.get(name)) for name in names]) for row in rows],
+        columns=columns,
+        rows=[ShownRow(row.index, [cell(row.row.get(column.name)) for column in columns]) for row in rows],
         offset=offset,
         total=total,
         previous_offset=max(0, min(offset, total) - limit) if offset else None,

@@ -151,8 +151,7 @@ async def rows_of(api: Gateway, snapshot: Snapshot | None, *, offset: int) -> Ro
         return None
     query = {"offset": offset, "limit": ROWS_SHOWN}
     page = await api.get(f"/v1/snapshots/{snapshot.id}/rows", Page[Row], query=query)
-    names = [column.name for column in snapshot.columns]
-    return window(page.items, names=names, offset=offset, limit=ROWS_SHOWN, total=snapshot.rows)
+    return window(page.items, columns=snapshot.columns, offset=offset, limit=ROWS_SHOWN, total=snapshot.rows)
 
 
 async def _pieces(answer: httpx.Response, stack: AsyncExitStack) -> AsyncIterator[bytes]:

@@ -75,6 +75,14 @@
     request.send(file);
   }
 
+  // The address keeps which source was chosen, so that it can be sent to somebody and reloaded.
+  document.addEventListener("change", (event) => {
+    if (!event.target.matches("[data-sources] input[name=source]")) return;
+    const here = new URL(window.location.href);
+    here.searchParams.set("source", event.target.value);
+    window.history.replaceState(window.history.state, "", here);
+  });
+
   document.addEventListener("submit", (event) => {
     const form = event.target.closest("form[data-upload]");
     if (!form || !form.elements.file.files.length) return;
