@@ -13,7 +13,7 @@ from assay.models import Page, Run, RunMetrics, Sample, ScoredView
 from assay_console.gateway import ApiError, Gateway
 from assay_console.pages import pages_of, path_of
 from assay_console.screens.evaluations_facts import advice, phases
-from assay_console.screens.evaluations_quality import headline, quality_tables
+from assay_console.screens.evaluations_quality import quality_tables
 from assay_console.screens.evaluations_rescore import WrongLine, scoring_of
 from assay_console.screens.evaluations_runtime import distributions, latency_charts, runtime_lines
 from assay_console.screens.samples import SampleWish, sample_list
@@ -195,10 +195,11 @@ def _page(request: Request, run: Run, tab: str, *, status: int = 200, **values: 
 
 
 def _live(run: Run, metrics: RunMetrics) -> Mapping[str, Any]:
+    tables = quality_tables(metrics)
     return {
         "metrics": metrics,
-        "tables": quality_tables(metrics),
-        "headline": headline(metrics.quality),
+        "tables": tables,
+        "first": next((line for table in tables for line in table.lines if line.value is not None), None),
         "advice": advice(run.error.code) if run.error else None,
     }
 

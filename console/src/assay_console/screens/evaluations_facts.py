@@ -43,14 +43,23 @@ class Phase:
 
 
 def phases(run: Run) -> Sequence[Phase]:
-    """The phases of serving; none before the run had its first instance."""
-    if run.ledger is None:
-        return ()
-    ledgers: list[Mapping[str, Any]] = [record.get("ledger") or {} for record in run.serving]
-    return [
-        Phase(name, meaning, run.ledger.get(key), [one.get(key) for one in ledgers])
-        for key, (name, meaning) in _PHASES.items()
-    ]
+    """The phases of serving; while the run goes on those that are over."""
+    ledgers = [_ledger(record) for record in run.serving]
+    found = []
+    for key, (name, meaning) in _PHASES.items():
+        each = [ledger.get(key) for ledger in ledgers]
+        known = [value for value in each if value is not None]
+        if run.ledger is not None:
+            found.append(Phase(name, meaning, run.ledger.get(key), each))
+        elif known:
+            found.append(Phase(name, meaning, sum(known), each))
+    return found
+
+
+def _ledger(record: Mapping[str, Any]) -> Mapping[str, float | None]:
+    """What an instance has cost; of one that still serves, the phases that it has told."""
+    told = {f"{name}_s": value for name, value in (record.get("phase_times") or {}).items()}
+    return record.get("ledger") or told
 
 
 def advice(code: str) -> str:
