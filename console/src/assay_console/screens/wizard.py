@@ -33,6 +33,8 @@ router = APIRouter()
 _CHOICES = 200
 """How many artifacts, datasets or snapshots a list to choose from has at most."""
 _BASELINES = 50
+_SHOWN = "shown"
+"""Value of ``plan`` in the address with which a browser without scripts asks for the plan."""
 _MEMBERS_SHOWN = 12
 
 
@@ -67,7 +69,7 @@ async def new(request: Request, api: Api, step: str = "", cursor: str = "", name
             return await _select_dataset(request, api, chosen, done=done, cursor=cursor, name=name)
         case 2:
             return await _select_method(request, api, chosen, done=done, cursor=cursor)
-    return await _options(request, api, chosen, is_planned=request.query_params.get("plan") == "shown")
+    return await _options(request, api, chosen, is_planned=request.query_params.get("plan") == _SHOWN)
 
 
 @router.post("/evaluations/new", name="evaluation_start")
@@ -100,6 +102,9 @@ async def plan(request: Request, api: Api) -> Response:
 async def _chosen(api: Gateway, query: Mapping[str, str]) -> Chosen:
     """From the address: the fields it names, over those of the plan of the run that is cloned."""
     named, clone_of = values_of(query), query.get("clone_of", "")
+    if query.get("plan") == _SHOWN:
+        # The whole form has been sent: what is empty in it was emptied.
+        return _with_values(named, clone_of=clone_of)
     named.pop("name", None)
     if not clone_of:
         return _with_values(named)
@@ -307,8 +312,8 @@ def _mapping(chosen: Chosen, columns: Columns) -> Sequence[Mapping[str, Any]]:
 
 
 def _is_unfolded(chosen: Chosen, error: ApiError | None) -> bool:
-    """Whether something stands in the advanced options that is not as it comes, or is wrong."""
-    is_changed = any(chosen[name] != DEFAULTS[name] for name in ADVANCED)
+    """Whether something in the advanced options is wrong, or not as it comes; a clone's need no attention."""
+    is_changed = not chosen.clone_of and any(chosen[name] != DEFAULTS[name] for name in ADVANCED)
     return is_changed or (error is not None and any(fault.field in ADVANCED for fault in error.faults))
 
 
