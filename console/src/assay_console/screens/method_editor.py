@@ -10,6 +10,7 @@ from fastapi import Request
 from assay.models import Fault, Form, Method, Problem
 from assay_console.gateway import ApiError, Gateway
 from assay_console.screens.method_forms import (
+    MAPPING_PREFIX,
     NUM_FEWSHOT,
     OFFSET,
     TASK,
@@ -20,6 +21,7 @@ from assay_console.screens.method_forms import (
     body_of,
     drawn_fields,
     is_required,
+    key_of,
     mapped_columns,
     mapping_of,
 )
@@ -39,7 +41,8 @@ class Editor:
         fields, advanced: what is drawn, and what is folded away.
         columns: for a task, where its columns are found in the rows.
         values: what the browser sent.
-        error: why the platform refused to define it.
+        error: why the platform refused to define it, or does not know the task.
+        task_error: why the form is one without the task that was named.
         preview: a row as it would be asked; ``None`` where there is none (yet).
         preview_error: why not.
         waiting_for: labels of the fields that a preview needs first.
@@ -53,6 +56,7 @@ class Editor:
     columns: Sequence[MappedColumn]
     values: Values
     error: ApiError | None = None
+    task_error: ApiError | None = None
     preview: ShownPreview | None = None
     preview_error: ApiError | None = None
     waiting_for: Sequence[str] = ()
@@ -68,15 +72,20 @@ class Editor:
         """Whether the folded part has to be open."""
         return any(one.fault for one in self.advanced)
 
-    def preview_faults(self, path: str) -> Sequence[str]:
-        """Why a field keeps the preview from being shown."""
-        faults = self.preview_error.faults if self.preview_error else ()
-        return [fault.message for fault in faults if fault.field == path]
+    @property
+    def has_task_fault(self) -> bool:
+        """Whether there is no form for the task that was named."""
+        return self.task_error is not None
 
     @property
-    def mapping_faults(self) -> Sequence[str]:
-        """Why the mapping of columns keeps the preview from being shown."""
-        return [fault for one in self.columns for fault in self.preview_faults(one.path)]
+    def preview_faults(self) -> Mapping[str, str]:
+        """What keeps the preview from being shown, by the key of the field; mapped columns share one."""
+        found: dict[str, list[str]] = {}
+        for fault in self.preview_error.faults if self.preview_error else ():
+            is_mapping = (fault.field or "").startswith(MAPPING_PREFIX)
+            key = key_of(MAPPING_PREFIX.rstrip(".") if is_mapping else fault.field or "")
+            found.setdefault(key, []).append(fault.message)
+        return {key: "; ".join(messages) for key, messages in found.items()}
 
     def body(self) -> dict[str, Any]:
         """The body that defines the method."""
@@ -124,6 +133,7 @@ async def editor_of(
         columns=mapped_columns(form, current),
         values=current,
         error=at_their_fields,
+        task_error=task_error,
     )
 
 
@@ -137,8 +147,8 @@ async def with_preview(api: Gateway, editor: Editor) -> Editor:
     ]
     if missing:
         return replace(editor, waiting_for=missing)
-    if editor.error is not None and any(fault.field == TASK for fault in editor.error.faults):
-        return replace(editor, preview_error=editor.error)
+    if editor.has_task_fault:
+        return replace(editor, preview_error=editor.task_error)
     body = {
         "recipe": editor.body()["recipe"],
         "dataset_id": editor.dataset_id,

@@ -43,6 +43,7 @@ class DrawnField:
         attributes: HTML attributes from the schema's limits.
         fault: why the platform refused what stood in it.
         reason: why its default was guessed, while that stands in it.
+        is_optional: whether it is usually left empty.
     """
 
     path: str
@@ -56,6 +57,7 @@ class DrawnField:
     attributes: Mapping[str, str]
     fault: str | None
     reason: str | None
+    is_optional: bool
 
     @property
     def key(self) -> str:
@@ -214,13 +216,10 @@ def _drawn(
     value = form.template if one.path == TEMPLATE else values.get(one.path, default)
     placeholders = (one.model_extra or {}).get("placeholders", ())
     is_guessed = guess is not None and guess.value is not None and value == guess.value
-    help_text = f"{one.help}; {_QUOTED_HELP}" if _is_exact(one) else one.help
-    if one.widget == "list":
-        help_text = f"{one.help}; one a line, {_QUOTED_HELP}"
     return DrawnField(
         path=one.path,
         label=one.label,
-        help=_sentence(help_text),
+        help=_help(one),
         widget=one.widget,
         advanced=one.advanced,
         value=value,
@@ -228,7 +227,8 @@ def _drawn(
         placeholders=placeholders,
         attributes=_attributes(form, one),
         fault=_fault_at(one.path, error),
-        reason=_sentence(guess.reason) if guess is not None and is_guessed else None,
+        is_optional=not is_required(form, one.path) and default == "",
+        reason=guess.reason if guess is not None and is_guessed else None,
     )
 
 
@@ -304,6 +304,18 @@ def _read(one: FormField, text: str) -> Any:
     if one.widget == "search":
         return lines.strip()
     return read_exactly(lines) if _is_exact(one) else lines
+
+
+def _help(one: FormField) -> str:
+    """The API's help, and how a value is written here."""
+    match one.widget:
+        case "list":
+            return _sentence(f"{one.help}; one a line, {_QUOTED_HELP}")
+        case "search":
+            # The rest tells programs what to call; the page calls it.
+            return f"{_sentence(one.help.partition(';')[0])} Type to search."
+        case _:
+            return _sentence(f"{one.help}; {_QUOTED_HELP}" if _is_exact(one) else one.help)
 
 
 def _fault_at(path: str, error: ApiError | None) -> str | None:

@@ -122,7 +122,7 @@ async def preview(request: Request, api: Api) -> Response:
     method_id = values.get("method_id", "")
     method = await api.get(f"/v1/methods/{method_id}", Method) if method_id else None
     editor = await with_preview(api, await editor_of(api, values, method=method))
-    template = "methods/preview_part.html" if is_part(request) else "methods/edit.html"
+    template = "methods/preview_result.html" if is_part(request) else "methods/edit.html"
     return pages_of(request).page(request, template, editor=editor)
 
 

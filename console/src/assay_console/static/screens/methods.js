@@ -9,6 +9,7 @@
     const list = root.querySelector(".task-options");
     const status = root.parentElement.querySelector("[data-task-count]");
     let wanted = false;
+    let told = input.value;
     list.setAttribute("role", "listbox");
     input.setAttribute("role", "combobox");
     input.setAttribute("aria-autocomplete", "list");
@@ -47,6 +48,11 @@
       input.dispatchEvent(new Event("change", { bubbles: true }));
     }
 
+    // Taking an option tells of the change at once; leaving the field must not tell of it again.
+    root.addEventListener("change", (event) => {
+      if (event.isTrusted && input.value === told) event.stopPropagation();
+      told = input.value;
+    }, true);
     show(false);
     input.addEventListener("focus", () => { wanted = true; });
     input.addEventListener("input", (event) => { if (event.isTrusted) wanted = true; });
@@ -98,11 +104,14 @@
     }
   }
 
-  function showFaults() {
-    for (const slot of document.querySelectorAll(".preview-fault[data-field]")) {
-      const field = document.getElementById(slot.dataset.field);
+  // What the preview found wrong stands at the fields, as a refusal of the form does.
+  function showFaults(faults) {
+    for (const slot of document.querySelectorAll(".preview-fault")) {
+      const message = faults[slot.dataset.key];
+      slot.textContent = message ? `Preview: ${message}` : "";
+      const field = document.getElementById(`field-${slot.dataset.key}`);
       if (!field || field.classList.contains("is-invalid")) continue;
-      if (slot.textContent) field.setAttribute("aria-invalid", "true");
+      if (message) field.setAttribute("aria-invalid", "true");
       else field.removeAttribute("aria-invalid");
     }
   }
@@ -121,8 +130,9 @@
   document.addEventListener("DOMContentLoaded", prepare);
   document.addEventListener("htmx:afterSettle", (event) => {
     prepare();
-    showFaults();
-    const shown = event.target.id === "preview-result" && event.target.querySelector("[data-status]");
+    if (event.target.id !== "preview-result") return;
+    const shown = event.target.querySelector("[data-status]");
+    showFaults(JSON.parse((shown && shown.dataset.faults) || "{}"));
     const status = document.querySelector("[data-preview-status]");
     if (shown && status) status.textContent = shown.dataset.status;
   });
