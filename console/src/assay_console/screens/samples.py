@@ -252,8 +252,17 @@ def _shown(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, list):
-        return "\n".join(one if isinstance(one, str) else json.dumps(one) for one in value)
+        return "\n".join(_shown(one) for one in value) if not _is_score(value) else _score(value)
     return "" if value is None else json.dumps(value)
+
+
+def _is_score(value: Sequence[Any]) -> bool:
+    """Whether it is what lm-eval has of a continuation: its log-probability, and whether it is greedy."""
+    return len(value) == 2 and isinstance(value[0], float) and isinstance(value[1], bool)
+
+
+def _score(value: Sequence[Any]) -> str:
+    return f"log-probability {value[0]:.4f}{', greedy' if value[1] else ''}"
 
 
 def _times(request: Mapping[str, Any]) -> RequestTimes:
