@@ -151,7 +151,9 @@ def test_a_finished_evaluation_is_repeated_on_another_artifact(page: Page, evalu
     expect(plan.get_by_title(evaluated.candidate.plan.plan_hash)).to_be_visible()
     page.get_by_text("Advanced options").click()
     page.get_by_label("Stop early against").select_option(evaluated.base.id)
-    expect(plan.get_by_text("judged under jsonl_qa.")).to_be_visible()
+    expect(plan.get_by_text("60 rows are too few to stop early")).to_be_visible()
+    page.get_by_label("Stop early against").select_option("")
+    expect(plan.get_by_title(evaluated.candidate.plan.plan_hash)).to_be_visible()
 
 
 def test_only_fitting_methods_can_be_chosen_and_the_others_say_why(
