@@ -38,12 +38,12 @@
   // and whiskers are drawn by us, from `marks`, over series that it leaves empty but holds its scales for.
   function columns(chart) {
     const steps = chart.kind === "steps";
-    const data = [steps ? twice(chart.x) : chart.x];
+    const data = [steps ? [...twice(chart.x), beyond(chart.x)] : chart.x];
     const series = [];
     const marks = [];
     chart.series.forEach((one, index) => {
       const stroke = colourOf(index);
-      data.push(steps ? rising(one.values) : one.values);
+      data.push(steps ? [...rising(one.values), one.values.at(-1)] : one.values);
       series.push(seriesOf(chart, one, stroke));
       if (chart.kind === "bars") marks.push({ draw: drawBars, stroke, values: one.values, at: index, of: chart.series.length });
       if (steps || !one.lower || !one.upper) return;
@@ -58,6 +58,8 @@
   }
 
   const noPath = () => ({ stroke: new Path2D(), fill: null, clip: null });
+  // A little further than the last step, which would else have no height.
+  const beyond = (values) => values.at(-1) + ((values.at(-1) - values[0]) || Math.abs(values[0]) || 1) * 0.02;
   const twice = (values) => values.flatMap((value) => [value, value]);
   const rising = (values) => values.flatMap((value, index) => [index ? values[index - 1] : 0, value]);
 
