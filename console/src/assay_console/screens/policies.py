@@ -1,5 +1,6 @@
 """Policies: what must be shown before a candidate may replace its base. Versions never change."""
 
+import asyncio
 from typing import Annotated
 from urllib.parse import quote
 
@@ -46,7 +47,7 @@ async def new(request: Request, _: Api) -> Response:
 async def create(request: Request, api: Api, document: Annotated[str, Form()] = "") -> Response:
     """Keep a policy whose name is new, or show the form again with what is wrong and where."""
     try:
-        found = read_document(document)
+        found = await asyncio.to_thread(read_document, document)
         await _refuse_known_name(api, found)
         created = await _kept(api, found)
     except ApiError as error:
@@ -100,7 +101,7 @@ async def create_version(
     """Keep the next version of a policy, or show the form again."""
     newest = await api.get(f"/v1/policies/{quote(name, safe='')}", Policy)
     try:
-        found = read_document(document)
+        found = await asyncio.to_thread(read_document, document)
         if found.values.get("name") != newest.name:
             message = f"this form makes a version of {newest.name}; write “name: {newest.name}”"
             raise refusal([found.fault("name", message)])

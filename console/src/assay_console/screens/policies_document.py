@@ -1,6 +1,7 @@
 """The document of a policy, as people write it: from YAML or JSON to values and places in it, and back."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -14,7 +15,11 @@ from assay_console.gateway import ApiError
 LONGEST = 100_000
 """Characters of a document; the platform's own limits leave room for far fewer."""
 
+DEEPEST = 20
+"""Values inside values: a policy has three, and the parser's time grows with the square of them."""
+
 _STORED = frozenset({"id", "version", "digest", "created_at", "created_by"})
+_UNICODE_LINE_END = re.compile("[\x85\u2028\u2029]")
 _VALUE_ERROR = "Value error, "
 _WHOLE = "body"
 
@@ -60,8 +65,9 @@ def read_document(text: str) -> PolicyDocument:
         raise refusal([Fault(message=f"The document has more than {LONGEST:,} characters.")])
     # YAML takes no tabs before values; in JSON they can be nothing else than space between them.
     source = text.replace("\t", " ") if text.lstrip().startswith("{") else text
-    loader = _Loader(source)
+    loader: _Loader | None = None
     try:
+        loader = _Loader(source)
         root = loader.get_single_node()
         if not isinstance(root, yaml.MappingNode):
             raise refusal([Fault(message="The document holds no names and values, such as “name: strict”.")])
@@ -74,7 +80,8 @@ def read_document(text: str) -> PolicyDocument:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise refusal([Fault(message=f"This is no YAML: {error}.")]) from error
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
     return PolicyDocument(values=values, places=places)
 
 
@@ -95,7 +102,7 @@ def document_of(policy: Policy) -> str:
             {name: value for name, value in rule.items() if value is not None}
             for rule in values.get(rules, [])
         ]
-    text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
+    text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     return text
 
 
@@ -108,7 +115,11 @@ def example_document() -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses aliases: a few lines of them unfold into more than any machine holds."""
+    """Refuses aliases, of which a few lines unfold into more than any machine holds, and endless nesting."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -116,7 +127,33 @@ class _Loader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(
                 None, None, "a policy has no aliases; write the value itself", event.start_mark
             )
-        return super().compose_node(parent, index)
+        if self._depth == DEEPEST:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.constructor.ConstructorError(None, None, "a policy is not nested so deeply", mark)
+        self._depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what ``_Loader`` reads as it was."""
+
+
+def _text_node(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    # Line ends that only Unicode has would be read as spaces, where they are not escaped.
+    return dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style='"' if _UNICODE_LINE_END.search(text) else None
+    )
+
+
+_Dumper.add_representer(str, _text_node)
+# Numbers of JSON that YAML 1.1 takes for texts, since they have no point: 5e-2.
+for _part in (_Loader, _Dumper):
+    _part.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    )
 
 
 def _values(loader: _Loader, node: yaml.Node, *, path: str, places: dict[str, tuple[int, int]]) -> Any:
