@@ -13,7 +13,7 @@ from assay.models import Run
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
-HOSTILE = "\"><img src=x onerror=document.title='owned'>{{7*7}} \N{RIGHT-TO-LEFT OVERRIDE}" + "w" * 150
+HOSTILE = "\"><img src=x onerror=document.title='owned'>{{7*7}} \N{RIGHT-TO-LEFT OVERRIDE}" + "w" * 120
 
 
 def open_run(page: Page, evaluated: Any, run: Run, tab: str = "") -> None:
@@ -206,9 +206,8 @@ def test_responses_are_scored_another_way(page: Page, evaluated: Any) -> None:
     page.get_by_label("Filters").fill("first = first-line\nlower = strip-whitespace, lowercase")
     page.get_by_role("button", name="Score", exact=True).click()
     expect(page.get_by_role("navigation", name="Scores").get_by_text(HOSTILE)).to_be_visible()
-    page.get_by_role("heading", name="Quality Metrics", level=2).or_(
-        page.get_by_text("No scores")
-    ).first.wait_for()
+    # The view is shown while it is being scored; its numbers appear without a reload.
+    expect(row_of(page, "jsonl_qa.exact_match,lower")).to_contain_text("60")
     for width in (390, 1280):
         page.set_viewport_size({"width": width, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -19,7 +19,6 @@ HOSTILE = [
     "\N{RIGHT-TO-LEFT OVERRIDE}\N{HEBREW LETTER ALEF} turned round",
     "\N{PILE OF POO}" * 40,
     "{{7*7}} {% raw %}",
-    "",
     "two\nlines",
 ]
 
@@ -28,7 +27,7 @@ HOSTILE = [
 def hostile_run(evaluated: Any, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run over hostile rows of which every third request fails for good."""
     path = tmp_path_factory.mktemp("hostile") / "hostile.jsonl"
-    rows = [{"input": text, "expected_output": text or "empty"} for text in HOSTILE]
+    rows = [{"input": text, "expected_output": text} for text in HOSTILE]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assay = evaluated.assay
     assay.datasets.create("hostile-samples")
@@ -149,7 +148,7 @@ def test_hostile_samples_are_shown_and_nothing_is_executed(
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         page.get_by_role("link", name=f"Open sample {number}", exact=True).click()
         shown = page.get_by_label("Target", exact=True)
-        assert shown.text_content() == (text or "empty")
+        assert shown.text_content() == text
         expect(page.get_by_role("row", name=re.compile("generate"))).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= width, text[:40]
         assert "owned" not in page.title()
