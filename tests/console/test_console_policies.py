@@ -33,6 +33,8 @@ def check(page: Page) -> None:
     """The page is accessible, and as wide as the window at both widths."""
     for width in (1280, 390):
         page.set_viewport_size({"width": width, "height": 844})
+        # What scripts do about the width is done with the next frame.
+        page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), width
         broken = [
             f"{found['id']}: {found['nodes'][0]['target']}"

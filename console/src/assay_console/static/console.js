@@ -24,13 +24,13 @@
   // What scrolls sideways can be scrolled by keyboard, and only that is a stop on the way through the page.
   function markScrolling() {
     for (const element of document.querySelectorAll(".table-wrap, pre.text")) {
+      widths.observe(element);
       const scrolls = element.scrollWidth > element.clientWidth || element.scrollHeight > element.clientHeight;
       if (scrolls) element.tabIndex = 0;
       else element.removeAttribute("tabindex");
     }
   }
-  let waiting = 0;
-  window.addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(markScrolling, 150); });
+  const widths = new ResizeObserver(markScrolling);
 
   // Copies, and says so where the button stands.
   function copy(button) {
