@@ -68,7 +68,7 @@ async def evaluations(
         request,
         "evaluations/list.html",
         lines=[_line(run) for run in page.items],
-        active=[run.id for run in page.items if not run.is_over],
+        active=[run.id for run in page.items if not run.is_over][:_MOST_WATCHED],
         next_cursor=page.next_cursor,
         cursor=cursor,
         chosen=chosen,

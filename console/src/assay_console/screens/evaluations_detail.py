@@ -11,7 +11,7 @@ from fastapi.responses import RedirectResponse
 
 from assay.models import Page, Run, RunMetrics, Sample, ScoredView
 from assay_console.gateway import ApiError, Gateway
-from assay_console.pages import pages_of, path_of
+from assay_console.pages import is_part, pages_of, path_of
 from assay_console.screens.evaluations_facts import advice, phases
 from assay_console.screens.evaluations_quality import quality_tables
 from assay_console.screens.evaluations_rescore import WrongLine, scoring_of
@@ -96,9 +96,13 @@ async def live(request: Request, api: Api, run_id: str) -> Response:
 async def distribution(request: Request, api: Api, run_id: str) -> Response:
     """Part of the runtime metrics: how single latencies are spread, over the first samples."""
     page = await api.page(f"/v1/evaluations/{run_id}/samples", Sample, limit=_DRAWN_SAMPLES)
+    part = "evaluations/distribution.html"
     return pages_of(request).page(
         request,
-        "evaluations/distribution.html",
+        part if is_part(request) else "evaluations/alone.html",
+        part=part,
+        title="Latency distribution",
+        back=path_of(request, "evaluation", run_id=run_id, tab="runtime"),
         found=distributions(page.items),
         samples=len(page.items),
         more=page.next_cursor is not None,

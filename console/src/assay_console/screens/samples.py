@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 
 from assay.models import Problem, Run, RunMetrics, Sample, ScoredSample, ScoredView
 from assay_console.gateway import ApiError, Gateway
-from assay_console.pages import pages_of
+from assay_console.pages import is_part, pages_of, path_of
 from assay_console.sign_in import Api
 
 router = APIRouter()
@@ -148,9 +148,13 @@ async def sample_requests(request: Request, api: Api, run_id: str, index: int, r
         cursor = page.next_cursor
         if found is not None or cursor is None:
             break
+    part = "samples/requests.html"
     return pages_of(request).page(
         request,
-        "samples/requests.html",
+        part if is_part(request) else "evaluations/alone.html",
+        part=part,
+        title=f"Requests of sample {index}",
+        back=path_of(request, "evaluation", run_id=run_id, tab="samples"),
         run_id=run_id,
         index=index,
         found=found,
