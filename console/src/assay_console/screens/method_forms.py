@@ -215,7 +215,8 @@ def _drawn(
     default = _text_of(one, _default(form, one.path, recipe))
     value = form.template if one.path == TEMPLATE else values.get(one.path, default)
     placeholders = (one.model_extra or {}).get("placeholders", ())
-    is_guessed = guess is not None and guess.value is not None and value == guess.value
+    # What comes from the edited version is no guess.
+    is_guessed = guess is not None and guess.value == value and not _known(form, recipe)
     return DrawnField(
         path=one.path,
         label=one.label,
