@@ -301,14 +301,14 @@ def test_every_screen_is_accessible(page: Page, evaluated: Any, compared: Compar
         f"{base}/{compared.invalid.id}",
         f"{base}/{compared.invalid.id}/items?flip=lost",
     )
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-        for address in addresses:
-            page.goto(address)
-            assert_accessible(page)
     for address in addresses:
         page.goto(address)
+        assert_accessible(page)
         assert_keeps_its_width(page)
+    page.emulate_media(color_scheme="dark")
+    for address in addresses[-2:]:
+        page.goto(address)
+        assert_accessible(page)
 
 
 def test_without_scripts_everything_is_there(chromium: Browser, evaluated: Any, compared: Compared) -> None:
