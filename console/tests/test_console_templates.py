@@ -119,7 +119,7 @@ def test_handlers_name_routes_and_templates_that_are_there(
         source = path.read_text(encoding="utf-8")
         for route in re.findall(r'path_of\(\s*request,\s*"(\w+)"', source):
             assert route in path_parameters, f"{path.name}: there is no route {route}"
-        for template in re.findall(r'"([\w/]+\.html)"', source):
+        for template in re.findall(r'\b(?:page|text)\(\s*request,\s*"([^"]+)"', source):
             assert template in NAMES, f"{path.name}: there is no template {template}"
 
 
