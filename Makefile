@@ -12,7 +12,7 @@ PACKAGES := assay_contracts assay_serving assay_harness assay_evidence assay_cha
             assay_adapter_cpu assay_adapter_gpu assay_adapter_rngd assay assay_console assay_allinone
 SETUP := $(VENV)/.setup-done
 
-.PHONY: help setup demo up test test-slow test-browser test-vllm check format lock proto contracts bench clean
+.PHONY: help setup demo up test test-slow test-browser screenshots test-vllm check format lock proto contracts bench clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -81,6 +81,9 @@ test-slow: $(SETUP) ## The tests that take minutes: whole runs under failures, a
 
 test-browser: $(SETUP) ## The console in headless Chromium, the walkthrough from beginning to end
 	$(BIN)/pytest -m browser -q
+
+screenshots: $(SETUP) ## What every screen of the console looks like, into docs/screenshots
+	ASSAY_SCREENSHOTS=docs/screenshots $(BIN)/pytest -m browser -q tests/console/test_console_screens.py
 
 test-vllm: $(SETUP) ## A real vLLM on this processor against our faithful server (downloads 3 GB)
 	@bash tests/vllm/run.sh

@@ -5,10 +5,12 @@ from contextlib import asynccontextmanager
 
 import httpx
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.routing import Route
 
+from assay.models import Fault, Problem
 from assay_console.browser_rules import BrowserRules
 from assay_console.gateway import ApiError
 from assay_console.pages import PREFIX, STATIC, Pages, is_part, pages_of, path_of
@@ -43,7 +45,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(BrowserRules)
     app.add_exception_handler(NotSignedIn, _to_sign_in)  # type: ignore[arg-type]
     app.add_exception_handler(ApiError, _told)  # type: ignore[arg-type]
+    app.add_exception_handler(RequestValidationError, _misread)  # type: ignore[arg-type]
     app.add_exception_handler(404, _not_found)
+    app.add_exception_handler(Exception, _failed)
     app.mount(f"{PREFIX}/static", StaticFiles(directory=STATIC), name="static")
     app.add_api_route("/readyz", _ready, name="readyz", include_in_schema=False)
     for router in ROUTERS:
@@ -87,6 +91,38 @@ async def _told(request: Request, error: ApiError) -> Response:
     shown = 200 if is_part(request) else status
     return pages_of(request).page(
         request, template, status=shown, title=title, problem=error.problem, problem_status=status
+    )
+
+
+async def _misread(request: Request, error: RequestValidationError) -> Response:
+    """An address or a form that no page of ours makes; the parts that are wrong are named."""
+    faults = [
+        Fault(message=str(each["msg"]), field=str(each["loc"][-1]) if each["loc"] else None)
+        for each in error.errors()
+    ]
+    problem = Problem(title="This address cannot be read", status=422, errors=faults)
+    template = "parts/error.html" if is_part(request) else "error.html"
+    return pages_of(request).page(
+        request,
+        template,
+        status=200 if is_part(request) else 422,
+        title="This address cannot be read",
+        problem=problem,
+        problem_status=422,
+    )
+
+
+async def _failed(request: Request, _: Exception) -> Response:
+    """A mistake of ours; the log has it."""
+    problem = Problem(title="The console failed", status=500, detail="The console's log says more.")
+    template = "parts/error.html" if is_part(request) else "error.html"
+    return pages_of(request).page(
+        request,
+        template,
+        status=200 if is_part(request) else 500,
+        title="The console failed",
+        problem=problem,
+        problem_status=500,
     )
 
 

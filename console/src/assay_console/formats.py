@@ -23,7 +23,7 @@ def number(value: float | None, digits: int = 4) -> str:
         return "0"
     if not 1e-4 <= abs(value) < 1e7:
         return f"{value:.{digits - 1}e}"
-    decimals = max(0, digits - 1 - _exponent(value))
+    decimals = max(0, digits - 1 - _exponent(value, digits))
     return f"{value:,.{decimals}f}"
 
 
@@ -39,7 +39,10 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 def points(value: float | None) -> str:
     """A difference of two shares, in percentage points with its sign."""
-    return NOTHING if value is None else f"{100 * value:+.1f} pp".replace("-", "−")
+    if value is None:
+        return NOTHING
+    rounded = round(100 * value, 1)
+    return f"{rounded:+.1f} pp".replace("-", "−") if rounded else "0.0 pp"
 
 
 def signed(value: float | None, digits: int = 4) -> str:
@@ -53,15 +56,17 @@ def seconds(value: float | None) -> str:
     """A length of time in the unit that reads best: 12.3 ms, 1.25 s, 3 min 20 s, 2 h 5 min."""
     if value is None:
         return NOTHING
-    if abs(value) < 1:
+    # The bounds are where three digits round up to the next unit.
+    if abs(value) < 0.9995:
         return f"{number(value * 1000, 3)} ms"
-    if abs(value) < 60:
+    if abs(value) < 59.95:
         return f"{number(value, 3)} s"
-    minutes, rest = divmod(round(value), 60)
+    sign = "-" if value < 0 else ""
+    minutes, rest = divmod(round(abs(value)), 60)
     if minutes < 60:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+        return f"{sign}{minutes} min {rest} s" if rest else f"{sign}{minutes} min"
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{sign}{hours} h {minutes} min" if minutes else f"{sign}{hours} h"
 
 
 def size(value: float | None) -> str:
@@ -70,7 +75,7 @@ def size(value: float | None) -> str:
         return NOTHING
     left = float(value)
     for unit in _SI_BYTES:
-        if abs(left) < 1000 or unit == _SI_BYTES[-1]:
+        if abs(left) < 999.5 or unit == _SI_BYTES[-1]:
             return f"{left:.0f} {unit}" if unit == "B" else f"{number(left, 3)} {unit}"
         left /= 1000
     raise AssertionError("the last unit takes everything")
@@ -111,8 +116,9 @@ _COLOUR_OF_STATE.update(
 )
 
 
-def _exponent(value: float) -> int:
-    return int(f"{value:e}".partition("e")[2])
+def _exponent(value: float, digits: int) -> int:
+    """The power of ten of the first digit, once the number is rounded: 9.9996 is written as 10.00."""
+    return int(f"{value:.{digits - 1}e}".partition("e")[2])
 
 
 def _datetime(value: str | datetime | None) -> datetime | None:

@@ -1,5 +1,5 @@
-// Charts of numbers that a page has. A page loads vendor/uplot-1.2.0.min.css and screens/charts.css in its block
-// `styles`, and vendor/uplot-1.2.0.iife.min.js and screens/charts.js, both with defer, in its block `scripts`.
+// Charts of numbers that a page has. A page loads vendor/uplot-1.6.32.min.css and screens/charts.css in its block
+// `styles`, and vendor/uplot-1.6.32.iife.min.js and screens/charts.js, both with defer, in its block `scripts`.
 //
 //   <div class="chart" role="img" aria-label="what it shows, in a sentence" data-chart='{{ chart|json_attribute }}'></div>
 //
@@ -12,6 +12,7 @@
 //     xKind: "number" | "time" | "log",    number is the default
 //     xNames: [text],                      optional: names that stand below x instead of its numbers
 //     interval: "band" | "whiskers",       how lower and upper are drawn; band is the default
+//     spanGaps: true | false,              whether a line goes on over a null; the default is not
 //     points: true | false,                a mark at every value; the default is up to sixty values
 //     zero: true | false }                 whether y begins at 0; the default is only with bars
 // Colours are CSS variables of charts.css; a chart is drawn again when the theme changes and resized with its element.
@@ -64,7 +65,7 @@
   const rising = (values) => values.flatMap((value, index) => [index ? values[index - 1] : 0, value]);
 
   function seriesOf(chart, one, stroke) {
-    const series = { label: one.label, stroke, width: 2, value: (_, value) => shown(value) };
+    const series = { label: one.label, stroke, width: 2, spanGaps: chart.spanGaps === true, value: (_, value) => shown(value) };
     if (chart.kind === "bars") return { ...series, paths: noPath, points: { show: false } };
     const marked = chart.kind !== "steps" && (chart.points ?? chart.x.length <= 60);
     return { ...series, points: { show: marked, size: 7, fill: stroke, stroke } };
