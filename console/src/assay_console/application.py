@@ -79,19 +79,14 @@ async def _to_sign_in(request: Request, _: NotSignedIn) -> Response:
 
 
 async def _told(request: Request, error: ApiError) -> Response:
-    """What the platform refused or could not do, as a page or, for a part of a page, as a part."""
+    """What the platform refused or could not do."""
     if error.status == 401:
         return await _to_sign_in(request, NotSignedIn())
     status = error.status if error.status >= 400 else 503
     title = _TITLES.get(error.status) or (
         "The platform does not answer" if status >= 500 else "The platform refused this"
     )
-    template = "parts/error.html" if is_part(request) else "error.html"
-    # htmx throws the content of error answers away, and a reader would see nothing.
-    shown = 200 if is_part(request) else status
-    return pages_of(request).page(
-        request, template, status=shown, title=title, problem=error.problem, problem_status=status
-    )
+    return _error_page(request, title, status=status, problem=error.problem)
 
 
 async def _misread(request: Request, error: RequestValidationError) -> Response:
@@ -100,33 +95,33 @@ async def _misread(request: Request, error: RequestValidationError) -> Response:
         Fault(message=str(each["msg"]), field=str(each["loc"][-1]) if each["loc"] else None)
         for each in error.errors()
     ]
-    problem = Problem(title="This address cannot be read", status=422, errors=faults)
-    template = "parts/error.html" if is_part(request) else "error.html"
-    return pages_of(request).page(
-        request,
-        template,
-        status=200 if is_part(request) else 422,
-        title="This address cannot be read",
-        problem=problem,
-        problem_status=422,
-    )
+    title = "This address cannot be read"
+    return _error_page(request, title, status=422, problem=Problem(title=title, errors=faults))
 
 
 async def _failed(request: Request, _: Exception) -> Response:
     """A mistake of ours; the log has it."""
-    problem = Problem(title="The console failed", status=500, detail="The console's log says more.")
-    template = "parts/error.html" if is_part(request) else "error.html"
-    return pages_of(request).page(
-        request,
-        template,
-        status=200 if is_part(request) else 500,
-        title="The console failed",
-        problem=problem,
-        problem_status=500,
+    title = "The console failed"
+    return _error_page(
+        request, title, status=500, problem=Problem(title=title, detail="The console's log says more.")
     )
 
 
 async def _not_found(request: Request, _: Exception) -> Response:
+    return _error_page(request, "There is no such page", status=404, problem=None)
+
+
+def _error_page(request: Request, title: str, *, status: int, problem: Problem | None) -> Response:
+    """A page or, for a part of a page, a part.
+
+    A part comes with status 200: htmx throws the content of error answers away, and nobody would see it.
+    """
+    part = is_part(request)
     return pages_of(request).page(
-        request, "error.html", status=404, title="There is no such page", problem=None, problem_status=404
+        request,
+        "parts/error.html" if part else "error.html",
+        status=200 if part else status,
+        title=title,
+        problem=problem,
+        problem_status=status,
     )
