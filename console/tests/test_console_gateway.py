@@ -157,6 +157,11 @@ async def test_every_call_has_the_key_and_only_what_was_asked(gateway: Gateway) 
     assert found["query"] == [["name", "a b&c"], ["limit", "0"], ["run", "x"], ["run", "y"]]
 
 
+async def test_a_name_in_a_path_begins_no_query(gateway: Gateway) -> None:
+    answer = (await gateway.get("/v1/policies/a?limit=1#b/versions", Document)).document()
+    assert (answer["name"], answer["query"]) == ("/v1/policies/a?limit=1#b/versions", [])
+
+
 async def test_what_is_posted_arrives(gateway: Gateway) -> None:
     made = await gateway.post("/v1/runs", Document, body={"a": [1]}, idempotency_key="once")
     found = made.document()

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import ValidationError
@@ -105,7 +106,7 @@ class Gateway:
         """GET a file; its bytes are read from the answer while the block runs."""
         try:
             async with self._http.stream(
-                "GET", path, params=_present(query), headers=self._headers
+                "GET", _as_path(path), params=_present(query), headers=self._headers
             ) as answer:
                 if not answer.is_success:
                     await answer.aread()
@@ -117,12 +118,17 @@ class Gateway:
     async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         headers = {**self._headers, **options.pop("headers", {})}
         try:
-            answer = await self._http.request(method, path, headers=headers, **options)
+            answer = await self._http.request(method, _as_path(path), headers=headers, **options)
         except httpx.TransportError as error:
             raise _unreachable(error) from error
         if not answer.is_success:
             raise _error_of(answer)
         return answer
+
+
+def _as_path(path: str) -> str:
+    """The path as it is meant: a name in it that has ``?`` or ``#`` begins no query of its own."""
+    return quote(path, safe="/%:@,+~")
 
 
 def _error_of(answer: httpx.Response) -> ApiError:
