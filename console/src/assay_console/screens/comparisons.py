@@ -13,6 +13,7 @@ from assay.models import CandidateReport, Comparison, Decision, Fault, Policy, P
 from assay.rendering.comparison import subject_name
 from assay.rendering.flips import CLASSES
 from assay.rendering.workload import GRADES
+from assay_console.downloads import download
 from assay_console.gateway import ApiError, Gateway
 from assay_console.pages import pages_of, path_of
 from assay_console.screens.comparisons_choice import MAX_RUNS, Choice, choice_of, chosen_ids
@@ -22,7 +23,6 @@ from assay_console.screens.comparisons_evidence import (
     candidate_view,
     chosen_report,
 )
-from assay_console.screens.comparisons_files import download, safe_name
 from assay_console.screens.comparisons_items import items
 from assay_console.sign_in import Api
 
@@ -164,7 +164,7 @@ async def file(request: Request, api: Api, comparison_id: str, name: str, candid
     return await download(
         api,
         f"/v1/comparisons/{comparison_id}/{name}",
-        filename=safe_name("comparison", comparison_id, name),
+        filename=f"comparison-{comparison_id}-{name}",
         query=query,
     )
 

@@ -2,18 +2,14 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from enum import StrEnum
 from typing import Annotated
-from urllib.parse import quote
 
-import httpx
 from fastapi import APIRouter, Request, Response
 from fastapi import Query as FromQuery
-from fastapi.responses import StreamingResponse
 
 from assay.models import Dataset, Page, Row, Snapshot, SnapshotDifference, SnapshotStatistics
+from assay_console.downloads import download
 from assay_console.gateway import ApiError, Gateway, Query
 from assay_console.pages import is_part, pages_of
 from assay_console.screens.datasets_rows import RowWindow, shown_difference, whole, window
@@ -88,17 +84,8 @@ async def statistics(request: Request, api: Api, snapshot_id: str) -> Response:
 async def content(api: Api, snapshot_id: str, file_format: ContentFormat) -> Response:
     """The file, as it comes from the platform."""
     found = await api.get(f"/v1/snapshots/{snapshot_id}", Snapshot)
-    stack = AsyncExitStack()
-    answer = await stack.enter_async_context(
-        api.download(f"/v1/snapshots/{snapshot_id}/content.{file_format}")
-    )
     name = f"{dataset_name(found)}-{found.split}-{found.digest[:12]}.{file_format}"
-    headers = {"content-disposition": f"attachment; filename*=UTF-8''{quote(_plain(name))}"}
-    if "content-length" in answer.headers and "content-encoding" not in answer.headers:
-        headers["content-length"] = answer.headers["content-length"]
-    return StreamingResponse(
-        _pieces(answer, stack), media_type=answer.headers.get("content-type"), headers=headers
-    )
+    return await download(api, f"/v1/snapshots/{snapshot_id}/content.{file_format}", filename=name)
 
 
 @router.get("/datasets/{dataset_id}/differences", name="dataset_differences")
@@ -154,14 +141,6 @@ async def rows_of(api: Gateway, snapshot: Snapshot | None, *, offset: int) -> Ro
     return window(page.items, columns=snapshot.columns, offset=offset, limit=ROWS_SHOWN, total=snapshot.rows)
 
 
-async def _pieces(answer: httpx.Response, stack: AsyncExitStack) -> AsyncIterator[bytes]:
-    try:
-        async for piece in answer.aiter_bytes():
-            yield piece
-    finally:
-        await stack.aclose()
-
-
 def _possible_keys(before: Snapshot, after: Snapshot) -> list[str]:
     """Columns of both whose type can name a row: text and whole numbers."""
     others = {column.name for column in before.columns}
@@ -175,8 +154,3 @@ def _possible_keys(before: Snapshot, after: Snapshot) -> list[str]:
 def dataset_name(snapshot: Snapshot) -> str:
     """The name of the dataset that the snapshot belongs to."""
     return str((snapshot.model_extra or {}).get("dataset_name", snapshot.dataset_id))
-
-
-def _plain(name: str) -> str:
-    """A file name without what file systems do not take."""
-    return re.sub(r"[^\w.-]", "_", name)

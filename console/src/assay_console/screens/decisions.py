@@ -10,9 +10,9 @@ from fastapi.responses import RedirectResponse
 from assay.models import Decision, Policy, Problem, Reason
 from assay.rendering.comparison import subject_name
 from assay.rendering.decision import verdict_line
+from assay_console.downloads import download
 from assay_console.gateway import ApiError, Gateway
 from assay_console.pages import pages_of, path_of
-from assay_console.screens.comparisons_files import download, safe_name
 from assay_console.sign_in import Api
 
 router = APIRouter()
@@ -111,7 +111,7 @@ async def decision(request: Request, api: Api, decision_id: str) -> Response:
     """The verdict, its reasons and its evidence."""
     found = await api.get(f"/v1/decisions/{decision_id}", Decision)
     digest = found.bundle_digest.removeprefix("sha256:")
-    filename = safe_name("decision", found.id, "evidence.zip")
+    filename = f"decision-{found.id}-evidence.zip"
     return pages_of(request).page(
         request,
         "decisions/verdict.html",
@@ -133,7 +133,7 @@ async def file(request: Request, api: Api, decision_id: str, name: str) -> Respo
     if name not in FILES:
         raise ApiError(404, Problem(title="There is no such file", detail=f"Files: {', '.join(FILES)}."))
     return await download(
-        api, f"/v1/decisions/{decision_id}/{FILES[name]}", filename=safe_name("decision", decision_id, name)
+        api, f"/v1/decisions/{decision_id}/{FILES[name]}", filename=f"decision-{decision_id}-{name}"
     )
 
 

@@ -1,13 +1,9 @@
 """Files of an evaluation, handed on from the gateway as they come."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-
-import httpx
-from fastapi import APIRouter, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Response
 
 from assay.models import Problem
+from assay_console.downloads import download
 from assay_console.gateway import ApiError
 from assay_console.sign_in import Api
 
@@ -25,27 +21,11 @@ EXPORTS = {
 
 
 @router.get("/evaluations/{run_id}/export/{name}", name="evaluation_export")
-async def export(request: Request, api: Api, run_id: str, name: str, task: str = "") -> Response:
+async def export(api: Api, run_id: str, name: str, task: str = "") -> Response:
     """One file; ``task`` chooses a member of a group where the file is of one task."""
     if name not in EXPORTS:
         known = ", ".join(EXPORTS)
         detail = f"There is no file {name!r} of an evaluation; there are: {known}"
         raise ApiError(404, Problem(title="Not found", status=404, detail=detail))
-    stack = AsyncExitStack()
     path = EXPORTS[name].format(run_id=run_id)
-    answer = await stack.enter_async_context(api.download(path, query={"task": task}))
-    headers = {
-        "content-disposition": f'attachment; filename="{_file_part(run_id)}-{name}"',
-        "content-type": answer.headers.get("content-type", "application/octet-stream"),
-    }
-    return StreamingResponse(_body(answer, stack), headers=headers)
-
-
-async def _body(answer: httpx.Response, stack: AsyncExitStack) -> AsyncIterator[bytes]:
-    async with stack:
-        async for chunk in answer.aiter_bytes():
-            yield chunk
-
-
-def _file_part(run_id: str) -> str:
-    return "".join(letter for letter in run_id if letter.isascii() and (letter.isalnum() or letter in "_-"))
+    return await download(api, path, filename=f"{run_id}-{name}", query={"task": task})
