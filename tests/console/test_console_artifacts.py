@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from console.looks import assert_accessible, assert_fits_at_all_widths
 from playwright.sync_api import Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -12,26 +12,13 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 HOSTILE = (
     "<img src=x onerror=document.title='owned'>\"><script>document.title='owned'</script> {{7*7}} שלום 🚀 "
 )
-WIDTHS = (1280, 390)
 
 
 def assert_harmless(page: Page) -> None:
     """Nothing of a hostile text was executed, and the page is no wider than the screen."""
-    for width in WIDTHS:
-        page.set_viewport_size({"width": width, "height": 800})
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), (page.url, width)
-    page.set_viewport_size({"width": WIDTHS[0], "height": 800})
+    assert_fits_at_all_widths(page)
     assert "owned" not in page.title()
     expect(page.get_by_text("49", exact=True)).to_have_count(0)
-
-
-def assert_accessible(page: Page) -> None:
-    """Axe finds nothing serious."""
-    found = Axe().run(page).response["violations"]
-    serious = {
-        rule["id"]: rule["nodes"][0]["html"] for rule in found if rule["impact"] in ("serious", "critical")
-    }
-    assert not serious, (page.url, serious)
 
 
 def fill_registration(page: Page, name: str, **values: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from console.looks import assert_accessible, assert_fits_at_all_widths
 from playwright.sync_api import Browser, Page, expect
 
 from assay.models import Comparison, Run
@@ -27,7 +27,6 @@ HOSTILE = (
     "😀 emoji 🧪",
     "{{7*7}} ${7*7} {% raw %}",
 )
-WIDTHS = (1280, 390)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +74,6 @@ def compared(evaluated: Any, tmp_path_factory: pytest.TempPathFactory) -> Compar
 def choose(page: Page, evaluated: Any, *run_ids: str) -> None:
     query = "&".join(f"run={run_id}" for run_id in run_ids)
     page.goto(f"{evaluated.url}/comparisons/new?{query}")
-
-
-def assert_keeps_its_width(page: Page) -> None:
-    for width in WIDTHS:
-        page.set_viewport_size({"width": width, "height": 800})
-        found = page.evaluate("document.documentElement.scrollWidth")
-        assert found <= width, f"{page.url}: {found} wide at {width}"
-
-
-def assert_accessible(page: Page) -> None:
-    violations = Axe().run(page).response["violations"]
-    serious = [one for one in violations if one["impact"] in ("serious", "critical")]
-    told = [(one["id"], [node["html"][:200] for node in one["nodes"][:3]]) for one in serious]
-    assert not serious, f"{page.url}: {told}"
 
 
 def test_chosen_runs_are_compared_and_the_result_shows_both_readings(page: Page, evaluated: Any) -> None:
@@ -146,7 +131,7 @@ def test_what_cannot_be_compared_says_why(page: Page, evaluated: Any, compared: 
     expect(page.get_by_text("Cannot be compared: it is Cancelled")).to_be_visible()
     expect(page.get_by_role("checkbox", name=f"Compare {cancelled.name} with the base")).to_be_disabled()
     expect(page.get_by_role("checkbox", name=f"Compare {compared.short.name} with")).not_to_be_checked()
-    assert_keeps_its_width(page)
+    assert_fits_at_all_widths(page)
 
 
 def test_a_refused_choice_keeps_what_was_typed(page: Page, evaluated: Any) -> None:
@@ -278,7 +263,7 @@ def test_hostile_text_is_only_text(page: Page, evaluated: Any, compared: Compare
     expect(page.get_by_role("article")).to_have_count(len(HOSTILE))
     for text in HOSTILE:
         expect(page.get_by_text(text, exact=True).first).to_be_visible()
-    assert_keeps_its_width(page)
+    assert_fits_at_all_widths(page)
     expect(page).to_have_title(re.compile("^Flips"))
     for address in (
         f"{base}/new?run={HOSTILE[0]}&run={HOSTILE[2]}&base={HOSTILE[1]}",
@@ -288,7 +273,7 @@ def test_hostile_text_is_only_text(page: Page, evaluated: Any, compared: Compare
     ):
         page.goto(address)
         assert page.title() != "owned"
-        assert_keeps_its_width(page)
+        assert_fits_at_all_widths(page)
 
 
 def test_every_screen_is_accessible(page: Page, evaluated: Any, compared: Compared) -> None:
@@ -304,7 +289,7 @@ def test_every_screen_is_accessible(page: Page, evaluated: Any, compared: Compar
     for address in addresses:
         page.goto(address)
         assert_accessible(page)
-        assert_keeps_its_width(page)
+        assert_fits_at_all_widths(page)
     page.emulate_media(color_scheme="dark")
     for address in addresses[-2:]:
         page.goto(address)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from console.looks import assert_looks_right
 from hub_server import Hub
 from playwright.sync_api import Page, expect
 
@@ -52,22 +52,6 @@ def upload(page: Page, path: Path) -> None:
     expect(page.get_by_text("The dataset is Ready")).to_be_visible()
 
 
-def fits_and_is_accessible(page: Page) -> None:
-    """Nothing hangs out at either width, and axe finds nothing serious."""
-    for width in (390, 1280):
-        page.set_viewport_size({"width": width, "height": 844})
-        # Scripts follow the new width with the next frame.
-        page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-        hangs_out = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-        assert hangs_out <= 0, f"{hangs_out} pixels wider than {width}: {page.url}"
-        found = [
-            {rule["id"]: [node["html"][:200] for node in rule["nodes"][:3]]}
-            for rule in Axe().run(page).response["violations"]
-            if rule["impact"] in ("serious", "critical")
-        ]
-        assert not found, (page.url, found)
-
-
 @pytest.fixture(autouse=True)
 def patience() -> None:
     """Machines that run the tests may be busy with other things."""
@@ -91,7 +75,7 @@ def test_a_refused_name_is_told_at_its_field_and_keeps_what_was_written(page: Pa
     page.get_by_role("button", name="Create").click()
     expect(page.get_by_role("alert")).to_contain_text(evaluated.dataset.name)
     expect(page.get_by_label("Description")).to_have_value("again <b>")
-    fits_and_is_accessible(page)
+    assert_looks_right(page)
 
 
 def test_the_list_is_filtered_by_name_and_its_address_keeps_the_filter(page: Page, evaluated: Any) -> None:
@@ -115,7 +99,7 @@ def test_an_upload_with_many_faults_lists_fifty_by_line_and_changes_nothing(
 ) -> None:
     address = create(page, evaluated, "faulty")
     expect(page.get_by_text("No data yet")).to_be_visible()
-    fits_and_is_accessible(page)
+    assert_looks_right(page)
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"input": "a"}\n' + "broken {\n" * 70)
     choose_file(page, broken)
@@ -125,7 +109,7 @@ def test_an_upload_with_many_faults_lists_fifty_by_line_and_changes_nothing(
     expect(table.get_by_role("row")).to_have_count(51)
     expect(table.get_by_role("row").nth(1)).to_contain_text(re.compile(r"2\s*1\s*not valid JSON"))
     expect(page.get_by_text("And 20 more.")).to_be_visible()
-    fits_and_is_accessible(page)
+    assert_looks_right(page)
 
     mended = tmp_path / "mended.jsonl.gz"
     mended.write_bytes(gzip.compress(lines([{"input": "a", "expected_output": "b"}]).encode()))
@@ -166,16 +150,16 @@ def test_hostile_rows_are_shown_as_the_text_that_they_are(page: Page, evaluated:
     upload(page, path)
     expect(page.get_by_role("region", name="Rows")).to_contain_text(HOSTILE[0])
     expect(page.get_by_role("region", name="Statistics")).to_contain_text("5,000")
-    fits_and_is_accessible(page)
+    assert_looks_right(page)
     page.get_by_role("link", name="Row 2, whole").click()
     expect(page.get_by_text("W" * 5000).first).to_be_visible()
-    fits_and_is_accessible(page)
+    assert_looks_right(page)
     page.get_by_role("link", name="Previous").click()
     expect(page.get_by_text(HOSTILE[1], exact=True).first).to_be_visible()
     page.goto(f"{evaluated.url}/datasets")
     listed = page.get_by_role("row").filter(has=page.get_by_role("link", name="hostile", exact=True))
     expect(listed).to_contain_text("onerror")
-    fits_and_is_accessible(page)
+    assert_looks_right(page)
     assert "owned" not in page.title()
 
 
@@ -206,7 +190,7 @@ def test_rows_are_paged_and_snapshots_compared_downloaded_and_deleted(
     changed = page.get_by_role("region", name="Rows that differ")
     expect(changed).to_contain_text("Question 5")
     expect(changed).to_contain_text("Another question")
-    fits_and_is_accessible(page)
+    assert_looks_right(page)
 
     page.goto(home)
     with page.expect_download() as download:
@@ -219,7 +203,7 @@ def test_rows_are_paged_and_snapshots_compared_downloaded_and_deleted(
 
     page.get_by_role("region", name="Snapshots").get_by_role("link").nth(1).click()
     expect(page.get_by_text("Rows that the dataset had")).to_be_visible()
-    fits_and_is_accessible(page)
+    assert_looks_right(page)
     page.get_by_role("link", name="Delete").click()
     expect(page.get_by_text("No evaluation refers to it")).to_be_visible()
     page.get_by_role("button", name="Delete").click()
@@ -240,7 +224,7 @@ def test_what_a_run_refers_to_is_not_deleted_and_the_runs_are_named(page: Page, 
         expect(page.get_by_role("link", name=run.name, exact=True)).to_be_visible()
     page.get_by_role("button", name="Delete").click()
     expect(page.get_by_role("alert")).to_contain_text(evaluated.base.id)
-    fits_and_is_accessible(page)
+    assert_looks_right(page)
     page.get_by_role("link", name="Keep it").click()
     expect(page.get_by_role("heading", name=evaluated.dataset.name, exact=True)).to_be_visible()
 
@@ -251,7 +235,7 @@ def test_methods_that_fit_lead_to_an_evaluation_and_others_say_why_not(
     page.goto(f"{evaluated.url}/datasets/{evaluated.dataset.id}")
     page.get_by_role("link", name="Evaluation Methods").click()
     expect(page.get_by_role("row", name=re.compile(evaluated.method.name))).to_contain_text("Fits")
-    fits_and_is_accessible(page)
+    assert_looks_right(page)
     page.get_by_role("link", name=f"Eval with {evaluated.method.name}").click()
     page.wait_for_url(
         f"**/evaluations/new?dataset_id={evaluated.dataset.id}&method_id={evaluated.method.id}**"
@@ -278,13 +262,13 @@ def test_a_split_that_is_not_there_is_told_at_its_field_with_those_there_are(
     page.get_by_label("Split", exact=True).fill("tset")
     page.get_by_role("button", name="Run", exact=True).click()
     expect(page.get_by_text("Write it as on the Hub")).to_be_visible()
-    fits_and_is_accessible(page)
+    assert_looks_right(page)
     page.get_by_label("Hugging Face repo ID").fill("openai/gsm8k")
     page.get_by_label("Subset").fill("main")
     page.get_by_role("button", name="Run", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("tset")
     expect(page.get_by_label("Split", exact=True)).to_have_attribute("aria-invalid", "true")
-    fits_and_is_accessible(page)
+    assert_looks_right(page)
     page.goto(home)
     expect(page.get_by_role("heading", name="The last import failed")).to_be_visible()
     page.get_by_role("link", name="Mend and run it again").click()
@@ -296,7 +280,7 @@ def test_a_split_that_is_not_there_is_told_at_its_field_with_those_there_are(
     expect(page.get_by_text("The dataset is Ready")).to_be_visible()
     commit = evaluated.assay.datasets.get("from-the-hub").current_snapshot.source["commit"]
     expect(page.get_by_text(commit, exact=True)).to_be_visible()
-    fits_and_is_accessible(page)
+    assert_looks_right(page)
     page.get_by_role("link", name="Their snapshot").click()
     expect(page.get_by_text("Train: 1 apples and 2 more?").first).to_be_visible()
 
@@ -308,7 +292,7 @@ def test_an_import_is_live_everywhere_and_can_be_cancelled(page: Page, evaluated
     page.get_by_label("Split", exact=True).fill("test")
     page.get_by_role("button", name="Run", exact=True).click()
     expect(page.get_by_text(re.compile("Downloading: .*B"))).to_be_visible()
-    fits_and_is_accessible(page)
+    assert_looks_right(page)
     page.goto(f"{evaluated.url}/datasets?name=slow")
     row = page.get_by_role("row", name=re.compile("slow"))
     expect(row).to_contain_text("Importing")

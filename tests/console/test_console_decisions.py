@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from console.looks import assert_accessible
 from playwright.sync_api import Page, expect
 
 from assay_evidence.bundle import verify_bundle
@@ -13,13 +13,6 @@ from assay_evidence.bundle import verify_bundle
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 HOSTILE = "\"><img src=x onerror=document.title='owned'>"
-
-
-def assert_accessible(page: Page) -> None:
-    violations = Axe().run(page).response["violations"]
-    serious = [one for one in violations if one["impact"] in ("serious", "critical")]
-    told = [(one["id"], [node["html"][:200] for node in one["nodes"][:3]]) for one in serious]
-    assert not serious, f"{page.url}: {told}"
 
 
 def test_deciding_from_a_comparison_leads_to_the_verdict(page: Page, evaluated: Any) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from console.looks import assert_accessible
 from playwright.sync_api import Locator, Page, expect
 
 from assay.models import Run
@@ -23,11 +23,6 @@ def open_run(page: Page, evaluated: Any, run: Run, tab: str = "") -> None:
 
 def row_of(page: Page, name: str) -> Locator:
     return page.get_by_role("row").filter(has=page.get_by_text(name, exact=True)).first
-
-
-def serious(page: Page) -> list[str]:
-    found = Axe().run(page).response["violations"]
-    return [rule["id"] for rule in found if rule["impact"] in ("serious", "critical")]
 
 
 def slow_run(evaluated: Any, *, name: str, artifact: str) -> Run:
@@ -125,7 +120,7 @@ def test_quality_metrics_have_their_whole_names_and_errors(page: Page, evaluated
         expect(row).to_contain_text(f"{metrics.quality[name]:.4f}")
         expect(row).to_contain_text(f"{stderr:.4f}")
         expect(row).to_contain_text("60")
-    assert not serious(page)
+    assert_accessible(page)
 
 
 def test_runtime_metrics_begin_with_the_seven_and_say_what_was_not_measured(
@@ -146,7 +141,7 @@ def test_runtime_metrics_begin_with_the_seven_and_say_what_was_not_measured(
     expect(page.get_by_role("row", name=re.compile("^ttftP90 "))).to_have_count(2)
     expect(page.get_by_role("heading", name="Calibration and timing errors")).to_be_visible()
     expect(page.get_by_text("before the run")).to_be_visible()
-    assert not serious(page)
+    assert_accessible(page)
 
 
 def test_charts_are_drawn_again_in_the_colours_of_the_other_theme(page: Page, evaluated: Any) -> None:
@@ -189,7 +184,7 @@ def test_phases_and_exports_of_a_finished_run(page: Page, evaluated: Any, tmp_pa
         assert target.stat().st_size > 100
     with (tmp_path / "samples.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 60
-    assert not serious(page)
+    assert_accessible(page)
 
 
 def test_responses_are_scored_another_way(page: Page, evaluated: Any) -> None:
@@ -254,4 +249,4 @@ def test_filters_take_hostile_text(page: Page, evaluated: Any) -> None:
     assert "owned" not in page.title()
     page.get_by_role("link", name="Show all").first.click()
     expect(page.get_by_label(f"Select {evaluated.base.name}")).to_be_visible()
-    assert not serious(page)
+    assert_accessible(page)

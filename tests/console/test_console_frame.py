@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from console.looks import assert_accessible, assert_fits
 from playwright.sync_api import BrowserContext, Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -11,20 +11,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 WIDE = {"width": 1280, "height": 800}
 NARROW = {"width": 390, "height": 844}
 PAGES = ["health", "nowhere", "datasets/ds_nothing", "policies"]
-
-
-def serious_violations(page: Page) -> list[str]:
-    """The rules of Axe that the page breaks seriously, with what breaks them."""
-    return [
-        f"{found['id']}: {found['nodes'][0]['target']}"
-        for found in Axe().run(page).response["violations"]
-        if found["impact"] in ("serious", "critical")
-    ]
-
-
-def fits(page: Page) -> bool:
-    """Whether nothing makes the page itself wider than the window."""
-    return bool(page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"))
 
 
 @pytest.mark.parametrize("colours", ["light", "dark"])
@@ -36,8 +22,8 @@ def test_the_frame_is_accessible_and_fits(page: Page, evaluated: Any, colours: A
             page.goto(f"{evaluated.url}/{path}")
             expect(page.get_by_role("heading", level=1)).to_have_count(1)
             assert page.evaluate("document.documentElement.dataset.bsTheme") == colours
-            assert fits(page), (path, size)
-            assert not serious_violations(page), (path, size)
+            assert_fits(page)
+            assert_accessible(page)
 
 
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
@@ -46,13 +32,13 @@ def test_signing_in_is_accessible_and_fits(context: BrowserContext, evaluated: A
     page.set_viewport_size(size)
     page.goto(f"{evaluated.url}/sign-in")
     expect(page.get_by_label("API key")).to_be_focused()
-    assert fits(page)
-    assert not serious_violations(page)
+    assert_fits(page)
+    assert_accessible(page)
     page.keyboard.type("no key")
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("This is no API key")
-    assert fits(page)
-    assert not serious_violations(page)
+    assert_fits(page)
+    assert_accessible(page)
 
 
 def test_signing_in_never_leads_to_another_site(context: BrowserContext, evaluated: Any) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from console.looks import assert_accessible
 from playwright.sync_api import Browser, Locator, Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -61,13 +61,6 @@ def preview(page: Page) -> Locator:
 
 def prompt(page: Page) -> Locator:
     return page.get_by_role("region", name="Prompt", exact=True)
-
-
-def no_serious_violation(page: Page) -> None:
-    found = Axe().run(page).response["violations"]
-    assert not [
-        (one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")
-    ]
 
 
 def test_a_method_for_uploaded_rows_is_made_from_its_dataset(page: Page, evaluated: Any) -> None:
@@ -133,7 +126,7 @@ def test_rows_of_the_hub_have_another_form_with_their_task_filled_in(
     expect(page.get_by_text("HF dataset, split test, 8 rows")).to_be_visible()
     expect(page.get_by_text("Example 5 of 5")).to_be_visible()
     expect(prompt(page)).to_contain_text("1 apples and 2 more?")
-    no_serious_violation(page)
+    assert_accessible(page)
 
     # The other template has another form, and what was typed stays.
     page.get_by_label("Name", exact=True).fill("methods-hub")
@@ -170,7 +163,7 @@ def test_a_task_is_searched_and_chosen_by_keyboard(page: Page, evaluated: Any, u
     expect(page.get_by_role("option", name="20_newsgroups")).to_have_count(0)
     task.press("ArrowDown")
     expect(task).to_have_attribute("aria-activedescendant", "task-option-1")
-    no_serious_violation(page)
+    assert_accessible(page)
     task.press("Enter")
     expect(task).to_have_value("gsm8k")
     expect(page.get_by_role("listbox")).to_be_hidden()
@@ -194,7 +187,7 @@ def test_what_the_platform_refuses_stands_at_its_field(page: Page, evaluated: An
     expect(page.get_by_role("alert").first).to_contain_text("nothing")
     expect(page.get_by_label("Prompt template")).to_have_value("{{nothing}}")
     expect(field).to_have_accessible_description(re.compile("there is no field 'nothing'"))
-    no_serious_violation(page)
+    assert_accessible(page)
 
     page.get_by_label("Prompt template").fill("{{input}}")
     expect(prompt(page)).to_contain_text("Question 0")
@@ -229,7 +222,7 @@ def test_a_new_version_leaves_the_old_one_as_it_is(page: Page, evaluated: Any) -
         page.get_by_role("row", name=re.compile("^Version 2 Prompt template, description"))
     ).to_be_visible()
     expect(prompt(page)).to_contain_text("Q: Question 0")
-    no_serious_violation(page)
+    assert_accessible(page)
     page.get_by_role("link", name="Version 1", exact=True).click()
     expect(page.get_by_text("This is version 1.")).to_be_visible()
     expect(prompt(page)).to_have_text(re.compile("Prompt\\s*Question 0: how many"))
@@ -246,7 +239,7 @@ def test_the_list_filters_by_name_and_says_when_nothing_matches(page: Page, eval
     expect(page.get_by_role("row")).to_have_count(2)
     row = page.get_by_role("row", name=re.compile("questions-qa JSONL QA lm-eval"))
     expect(row).to_contain_text("input → expected_output")
-    no_serious_violation(page)
+    assert_accessible(page)
     page.get_by_label("Whole name").fill(HOSTILE)
     page.get_by_role("button", name="Search").click()
     expect(page.get_by_text("No method matches")).to_be_visible()

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from console.looks import assert_looks_right
 from playwright.sync_api import Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -29,31 +29,15 @@ HOSTILE = (
 )
 
 
-def check(page: Page) -> None:
-    """The page is accessible, and as wide as the window at both widths."""
-    for width in (1280, 390):
-        page.set_viewport_size({"width": width, "height": 844})
-        # What scripts do about the width is done with the next frame.
-        page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), width
-        broken = [
-            f"{found['id']}: {found['nodes'][0]['target']}"
-            for found in Axe().run(page).response["violations"]
-            if found["impact"] in ("serious", "critical")
-        ]
-        assert not broken, (width, broken)
-    page.set_viewport_size({"width": 1280, "height": 800})
-
-
 def test_the_list_says_what_each_policy_demands(page: Page, evaluated: Any) -> None:
     page.get_by_role("link", name="Policies").click()
     row = page.get_by_role("row").filter(has=page.get_by_role("link", name="default", exact=True))
     expect(row).to_contain_text("Every metric of the run's own task: not worse by 0.02.")
-    check(page)
+    assert_looks_right(page)
     row.get_by_role("link").click()
     expect(page.get_by_role("heading", name="default", level=1)).to_be_visible()
     expect(page.get_by_role("row", name="Paired samples at least 100")).to_be_visible()
-    check(page)
+    assert_looks_right(page)
 
 
 def test_a_policy_is_made_from_the_example_and_grows_versions(page: Page, evaluated: Any) -> None:
@@ -61,7 +45,7 @@ def test_a_policy_is_made_from_the_example_and_grows_versions(page: Page, evalua
     page.get_by_role("link", name="Create Policy").click()
     editor = page.get_by_label("Policy document")
     assert "coverage_floor" in editor.input_value()
-    check(page)
+    assert_looks_right(page)
     editor.fill(STRICT.format(name="f-strict", description="Few losses"))
     page.get_by_role("button", name="Create").click()
     expect(page.get_by_role("status")).to_contain_text("Version 1 is kept")
@@ -83,7 +67,7 @@ def test_a_policy_is_made_from_the_example_and_grows_versions(page: Page, evalua
     expect(page).to_have_url(f"{evaluated.url}/policies/f-strict?version=1")
     expect(page.get_by_role("row", name="Paired samples at least 200")).to_be_visible()
     expect(page.get_by_role("status")).to_contain_text("The newest is version 2")
-    check(page)
+    assert_looks_right(page)
     page.go_back()
     expect(page.get_by_role("row", name="Paired samples at least 400")).to_be_visible()
 
@@ -131,7 +115,7 @@ def test_a_fault_leads_to_its_line(page: Page, evaluated: Any) -> None:
     editor = page.get_by_label("Policy document")
     editor.fill("name: f-x\nquality:\n  - metric: '*'\n    margin: 2\n")
     page.get_by_role("button", name="Create").click()
-    check(page)
+    assert_looks_right(page)
     page.get_by_role("link", name="Line 4").click()
     expect(editor).to_be_focused()
     assert editor.evaluate("(e) => e.value.slice(e.selectionStart, e.selectionEnd)") == "    margin: 2"
@@ -158,7 +142,7 @@ def test_hostile_texts_are_texts(page: Page, evaluated: Any) -> None:
     for path in ("policies", f"policies/{policy.name}", f"policies/{policy.name}/versions/new"):
         page.goto(f"{evaluated.url}/{path}")
         expect(page.get_by_role("heading", level=1)).to_be_visible()
-        check(page)
+        assert_looks_right(page)
         assert "owned" not in page.title()
     # What the form was given is what the platform has: keeping it changes nothing.
     page.get_by_role("button", name="Keep as Version 2").click()

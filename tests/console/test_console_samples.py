@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from console.looks import assert_accessible
 from playwright.sync_api import Page, expect
 
 from assay.models import Run
@@ -62,11 +62,6 @@ def outcomes(page: Page) -> list[str]:
     return [row.get_by_role("cell").first.inner_text() for row in rows]
 
 
-def serious(page: Page) -> list[str]:
-    found = Axe().run(page).response["violations"]
-    return [rule["id"] for rule in found if rule["impact"] in ("serious", "critical")]
-
-
 def test_samples_are_paged(page: Page, evaluated: Any) -> None:
     open_samples(page, evaluated, evaluated.base)
     opened = page.get_by_role("link", name=re.compile(r"^Open sample \d+$"))
@@ -93,7 +88,7 @@ def test_samples_are_filtered_by_outcome(page: Page, evaluated: Any, outcome: st
     page.get_by_role("button", name="Filter").click()
     expect(page.get_by_role("row")).to_have_count(count + 1)
     assert set(outcomes(page)) == {outcome}
-    assert not serious(page)
+    assert_accessible(page)
 
 
 def test_a_sample_has_prompt_response_target_extractions_and_times(page: Page, evaluated: Any) -> None:
@@ -107,7 +102,7 @@ def test_a_sample_has_prompt_response_target_extractions_and_times(page: Page, e
     expect(strict).to_contain_text("jsonl_qa.exact_match,strict")
     expect(strict).to_contain_text(str(wanted.filtered["strict"]))
     expect(page.get_by_role("row", name=re.compile("generate"))).to_be_visible()
-    assert not serious(page)
+    assert_accessible(page)
     heading = page.get_by_role("heading", level=1)
     before = heading.inner_text()
     page.get_by_role("link", name="Next").press("Enter")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from console.looks import assert_accessible, assert_fits
 from playwright.sync_api import Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -61,15 +61,8 @@ def test_screen(page: Page, evaluated: Any, name: str, looks: Looks) -> None:
     assert answer.status == 200, page.inner_text("body")
     expect(page.get_by_role("heading", level=1)).to_have_count(1)
     keep(page, name, looks)
-    hangs_out = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-    assert hangs_out <= 0, f"{hangs_out} pixels wider than the window"
-    found = Axe().run(page).response["violations"]
-    serious = {
-        rule["id"]: [node["html"][:200] for node in rule["nodes"][:3]]
-        for rule in found
-        if rule["impact"] in ("serious", "critical")
-    }
-    assert not serious
+    assert_fits(page)
+    assert_accessible(page)
 
 
 def keep(page: Page, name: str, looks: Looks) -> None:

@@ -4,26 +4,10 @@ import json
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from console.looks import assert_looks_right
 from playwright.sync_api import Locator, Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
-
-
-def check(page: Page) -> None:
-    """The page is accessible, and as wide as the window at both widths."""
-    for width in (1280, 390):
-        page.set_viewport_size({"width": width, "height": 844})
-        # What scripts do about the width is done with the next frame.
-        page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), width
-        broken = [
-            f"{found['id']}: {found['nodes'][0]['target']}"
-            for found in Axe().run(page).response["violations"]
-            if found["impact"] in ("serious", "critical")
-        ]
-        assert not broken, (width, broken)
-    page.set_viewport_size({"width": 1280, "height": 800})
 
 
 def points_table(page: Page) -> Locator:
@@ -34,7 +18,7 @@ def points_table(page: Page) -> Locator:
 def test_a_method_is_chosen_and_its_evaluations_are_drawn_and_listed(page: Page, evaluated: Any) -> None:
     page.get_by_role("link", name="Trends").click()
     expect(page.get_by_text("Its finished evaluations are then shown")).to_be_visible()
-    check(page)
+    assert_looks_right(page)
     page.get_by_label("Method").select_option(label="questions-qa")
     page.get_by_role("button", name="Show").click()
     rows = points_table(page).get_by_role("row")
@@ -51,7 +35,7 @@ def test_a_method_is_chosen_and_its_evaluations_are_drawn_and_listed(page: Page,
     drawn = json.loads(page.get_by_role("img").first.get_attribute("data-chart") or "")
     assert len(drawn["x"]) == rows.count() - 1
     assert {one["label"] for one in drawn["series"]} >= {"base on cpu", "candidate on cpu"}
-    check(page)
+    assert_looks_right(page)
 
 
 def test_a_metric_an_artifact_and_a_runtime_metric_are_chosen(page: Page, evaluated: Any) -> None:
@@ -76,7 +60,7 @@ def test_nothing_in_that_time(page: Page, evaluated: Any) -> None:
     page.get_by_label("Until").fill("2020-01-31")
     page.get_by_role("button", name="Show").click()
     expect(page.get_by_text("No evaluation matches")).to_be_visible()
-    check(page)
+    assert_looks_right(page)
     page.get_by_role("link", name="Show all of this method").click()
     expect(points_table(page)).to_be_visible()
 
@@ -93,7 +77,7 @@ def test_a_method_without_evaluations(page: Page, evaluated: Any) -> None:
     page.goto(f"{evaluated.url}/trends?method_id={hostile.id}")
     expect(page.get_by_text("No finished evaluation yet")).to_be_visible()
     assert "owned" not in page.title()
-    check(page)
+    assert_looks_right(page)
     evaluate = page.get_by_role("main").get_by_role("link", name="Evaluate")
     expect(evaluate).to_have_attribute("href", f"/console/evaluations/new?method_id={hostile.id}")
 
@@ -110,4 +94,4 @@ def test_a_refusal_stands_at_its_field(page: Page, evaluated: Any, query: str, t
     expect(page.get_by_role("alert")).to_contain_text(told)
     field = page.get_by_label("Quality metric" if "metric" in query else "Since")
     expect(field).to_have_attribute("aria-invalid", "true")
-    check(page)
+    assert_looks_right(page)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from console.looks import assert_accessible, assert_fits_at_all_widths
 from playwright.sync_api import BrowserContext, Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -15,24 +15,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 HOSTILE = (
     "<img src=x onerror=document.title='owned'>\"><script>document.title='owned'</script> {{7*7}} שלום 🚀"
 )
-WIDTHS = (1280, 390)
-
-
-def assert_accessible(page: Page) -> None:
-    """Axe finds nothing serious."""
-    found = Axe().run(page).response["violations"]
-    serious = {
-        rule["id"]: rule["nodes"][0]["html"] for rule in found if rule["impact"] in ("serious", "critical")
-    }
-    assert not serious, (page.url, serious)
-
-
-def assert_fits_the_screen(page: Page) -> None:
-    """The page is no wider than a desktop's and a telephone's screen."""
-    for width in WIDTHS:
-        page.set_viewport_size({"width": width, "height": 800})
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), (page.url, width)
-    page.set_viewport_size({"width": WIDTHS[0], "height": 800})
 
 
 def third_step(evaluated: Any, **more: str) -> str:
@@ -165,7 +147,7 @@ def test_only_fitting_methods_can_be_chosen_and_the_others_say_why(
         expect(page.get_by_role("radio", name=name)).to_be_disabled()
         expect(page.get_by_role("row", name=name)).to_contain_text(f"Does not fit: {reason}")
     assert_accessible(page)
-    assert_fits_the_screen(page)
+    assert_fits_at_all_widths(page)
 
 
 def test_columns_under_other_names_are_mapped(page: Page, evaluated: Any, foreign: Any) -> None:
@@ -179,7 +161,7 @@ def test_columns_under_other_names_are_mapped(page: Page, evaluated: Any, foreig
     expect(plan.get_by_text("input from question")).to_be_visible()
     page.get_by_label("expected_output").select_option(HOSTILE)
     expect(plan.get_by_text(f"expected_output from {HOSTILE}")).to_be_visible()
-    assert_fits_the_screen(page)
+    assert_fits_at_all_widths(page)
     assert "owned" not in page.title()
     assert_accessible(page)
 
