@@ -9,7 +9,6 @@ from pathlib import Path
 
 from assay_allinone.gateway import GatewayConfiguration, Upstream, Upstreams
 from assay_allinone.platform import CLIENT_NAME, PortTaken, RunningPlatform, platform
-from assay_allinone.services import SERVICES
 from assay_allinone.settings import GatewaySettings
 from assay_allinone.supervisor import AlreadyRunning
 from assay_chassis.local import ServerNotInstalled
@@ -81,7 +80,10 @@ def write_gateway_configuration(path: Path) -> int:
     GatewayConfiguration(
         listen=Upstream.of(settings.gateway_listen),
         upstreams=Upstreams(
-            **{name: Upstream.of(getattr(settings, f"{name}_address")) for name in (*SERVICES, "console")}
+            **{
+                name: Upstream.of(getattr(settings, f"{name}_address"))
+                for name in Upstreams.__dataclass_fields__
+            }
         ),
         api_key=settings.api_key.get_secret_value(),
         client_name=CLIENT_NAME,
