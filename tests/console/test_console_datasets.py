@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from console.looks import assert_looks_right
+from console_looks import assert_looks_right
 from hub_server import Hub
 from playwright.sync_api import Page, expect
 

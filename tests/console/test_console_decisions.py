@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from console.looks import assert_accessible
+from console_looks import assert_accessible
 from playwright.sync_api import Page, expect
 
 from assay_evidence.bundle import verify_bundle

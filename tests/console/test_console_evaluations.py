@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from console.looks import assert_accessible
+from console_looks import assert_accessible
 from playwright.sync_api import Locator, Page, expect
 
 from assay.models import Run

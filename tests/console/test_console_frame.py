@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from console.looks import assert_accessible, assert_fits
+from console_looks import assert_accessible, assert_fits
 from playwright.sync_api import BrowserContext, Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from console.looks import assert_looks_right
+from console_looks import assert_looks_right
 from playwright.sync_api import Locator, Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from console.looks import assert_accessible, assert_fits_at_all_widths
+from console_looks import assert_accessible, assert_fits_at_all_widths
 from playwright.sync_api import BrowserContext, Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
