@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Callable
 
-_LONGEST_MS = 4
+_LONGEST_MS = 6
 """64 streams with 15 ms between tokens share about 15 to a wake-up; an answer's end is seen so much later."""
 _WINDOW_READS = 4096
 _MERGED_AT_MOST = 2  # of a window: a tenth of what would be seen in the results
@@ -106,7 +106,7 @@ class SharedReads:
         self._clean_windows = 0 if self._merged else self._clean_windows + 1
         self._reads = self._merged = 0
         if self._clean_windows >= self._patience and self.period_ms < _LONGEST_MS:
-            self.period_ms = 2 * self.period_ms or 1
+            self.period_ms = min(2 * self.period_ms or 1, _LONGEST_MS)
             self._clean_windows = 0
 
     def _close(self, epoll: select.epoll) -> None:
