@@ -2,27 +2,24 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import httpx
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from assay.models import Fault, Problem
-from assay_console.browser_rules import BrowserRules
+from assay_console.browser_rules import BrowserRules, add_headers
+from assay_console.error_words import advice_of, title_of
 from assay_console.gateway import ApiError
 from assay_console.pages import PREFIX, STATIC, Pages, is_part, pages_of, path_of
 from assay_console.screens import ROUTERS
 from assay_console.settings import Settings
-from assay_console.sign_in import NotSignedIn, forget
-
-_TITLES = {
-    404: "This does not exist",
-    409: "That is not possible now",
-    422: "Something is wrong with the input",
-}
+from assay_console.sign_in import NotSignedIn, forget, safe_target
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -46,7 +43,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(NotSignedIn, _to_sign_in)  # type: ignore[arg-type]
     app.add_exception_handler(ApiError, _told)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, _misread)  # type: ignore[arg-type]
-    app.add_exception_handler(404, _not_found)
+    app.add_exception_handler(HTTPException, _unanswerable)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, _failed)
     app.mount(f"{PREFIX}/static", StaticFiles(directory=STATIC), name="static")
     app.add_api_route("/readyz", _ready, name="readyz", include_in_schema=False)
@@ -67,10 +64,8 @@ async def _ready() -> JSONResponse:
 
 async def _to_sign_in(request: Request, _: NotSignedIn) -> Response:
     """To the sign-in page, and back afterwards to what could be looked at again."""
-    back = request.url.path if request.method == "GET" and not is_part(request) else None
-    if back and request.url.query:
-        back = f"{back}?{request.url.query}"
-    target = path_of(request, "sign_in", next=back)
+    here = _address(request) if request.method == "GET" else None
+    target = path_of(request, "sign_in", next=_page_of_part(request) if is_part(request) else here)
     response: Response = (
         Response(headers={"HX-Redirect": target}) if is_part(request) else RedirectResponse(target, 303)
     )
@@ -82,11 +77,13 @@ async def _told(request: Request, error: ApiError) -> Response:
     """What the platform refused or could not do."""
     if error.status == 401:
         return await _to_sign_in(request, NotSignedIn())
-    status = error.status if error.status >= 400 else 503
-    title = _TITLES.get(error.status) or (
-        "The platform does not answer" if status >= 500 else "The platform refused this"
+    return _error_page(
+        request,
+        title_of(error.status),
+        status=error.status if error.status >= 400 else 503,
+        problem=error.problem,
+        advice=advice_of(error.status),
     )
-    return _error_page(request, title, status=status, problem=error.problem)
 
 
 async def _misread(request: Request, error: RequestValidationError) -> Response:
@@ -102,26 +99,58 @@ async def _misread(request: Request, error: RequestValidationError) -> Response:
 async def _failed(request: Request, _: Exception) -> Response:
     """A mistake of ours; the log has it."""
     title = "The console failed"
-    return _error_page(
-        request, title, status=500, problem=Problem(title=title, detail="The console's log says more.")
-    )
+    problem = Problem(title=title, detail="This is a mistake of the console; its log says more.")
+    page = _error_page(request, title, status=500, problem=problem)
+    # Answered outside of all middleware.
+    add_headers(page.headers)
+    return page
 
 
-async def _not_found(request: Request, _: Exception) -> Response:
-    return _error_page(request, "There is no such page", status=404, problem=None)
+async def _unanswerable(request: Request, error: HTTPException) -> Response:
+    """An address that leads nowhere, or that only takes forms; or a form that cannot be read."""
+    if error.status_code in (404, 405):
+        return _error_page(request, "There is no such page", status=404, problem=None, advice=advice_of(404))
+    title = "This cannot be read"
+    problem = Problem(title=title, detail=str(error.detail))
+    return _error_page(request, title, status=error.status_code, problem=problem)
 
 
-def _error_page(request: Request, title: str, *, status: int, problem: Problem | None) -> Response:
-    """A page or, for a part of a page, a part.
+def _error_page(
+    request: Request, title: str, *, status: int, problem: Problem | None, advice: str = ""
+) -> Response:
+    """A page or, for a part of a page, a part, with the ways on.
 
     A part comes with status 200: htmx throws the content of error answers away, and nobody would see it.
     """
     part = is_part(request)
+    is_for_now = status >= 500 or status == 429
+    again = _address(request) if is_for_now and request.method == "GET" else None
+    back = _own_address(request.headers.get("referer"))
     return pages_of(request).page(
         request,
         "parts/error.html" if part else "error.html",
         status=200 if part else status,
         title=title,
         problem=problem,
-        problem_status=status,
+        is_part=part,
+        advice=advice,
+        again=_page_of_part(request) if part else again,
+        back=back if back != _address(request) else None,
     )
+
+
+def _address(request: Request) -> str:
+    """What was asked for, as a link."""
+    return f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
+
+
+def _page_of_part(request: Request) -> str | None:
+    """The page that a part belongs to, as htmx tells it."""
+    return _own_address(request.headers.get("hx-current-url"))
+
+
+def _own_address(url: str | None) -> str | None:
+    """The path and query of a page of ours; None of any other."""
+    parts = urlsplit(url or "")
+    path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+    return safe_target(path, otherwise="") or None

@@ -28,6 +28,14 @@ _ALWAYS = {
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
+def add_headers(headers: MutableHeaders, *, is_static: bool = False) -> None:
+    """What browsers are told with every answer, where the answer itself says nothing else."""
+    for name, value in _ALWAYS.items():
+        headers.setdefault(name, value)
+    # Addresses of static files change with their content; pages show what is true now.
+    headers.setdefault("cache-control", "public, max-age=31536000, immutable" if is_static else "no-store")
+
+
 class BrowserRules:
     """Adds the headers above to every answer and refuses forms that other sites' pages send."""
 
@@ -43,12 +51,7 @@ class BrowserRules:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _ALWAYS.items():
-                    headers.setdefault(name, value)
-                # Addresses of static files change with their content; pages show what is true now.
-                kept = "public, max-age=31536000, immutable" if is_static else "no-store"
-                headers.setdefault("cache-control", kept)
+                add_headers(MutableHeaders(scope=message), is_static=is_static)
             await send(message)
 
         if scope["method"] not in _READING and not _is_from_here(Headers(scope=scope)):

@@ -9,6 +9,7 @@ import httpx
 from pydantic import ValidationError
 
 from assay.models import Document, Fault, Page, Problem
+from assay_console.error_words import for_people
 
 AnyDocument = TypeVar("AnyDocument", bound=Document)
 Query = Mapping[str, str | int | float | Sequence[str] | None]
@@ -29,8 +30,11 @@ class ApiError(Exception):
 
     @property
     def is_refusal(self) -> bool:
-        """Whether the caller can do something about it: input that is wrong, missing or in the way."""
-        return 400 <= self.status < 500 and self.status != 401
+        """Whether the caller can do something about it: input that is wrong, missing or in the way.
+
+        A key that is not accepted, or whose role may not do this, is nothing that another input mends.
+        """
+        return 400 <= self.status < 500 and self.status not in (401, 403)
 
     @property
     def faults(self) -> Sequence[Fault]:
@@ -136,7 +140,7 @@ def _error_of(answer: httpx.Response) -> ApiError:
         problem = Problem.model_validate_json(answer.content)
     except ValidationError:
         problem = Problem(title=f"{answer.status_code} {answer.reason_phrase}", status=answer.status_code)
-    return ApiError(answer.status_code, problem)
+    return ApiError(answer.status_code, for_people(problem))
 
 
 def _unreachable(error: httpx.TransportError) -> ApiError:

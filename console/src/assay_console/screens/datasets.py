@@ -11,7 +11,7 @@ from assay_console.gateway import ApiError, Gateway
 from assay_console.pages import pages_of, path_of
 from assay_console.screens import datasets_data, datasets_deletion, datasets_methods, datasets_snapshots
 from assay_console.screens.datasets_snapshots import ROWS_SHOWN, rows_of
-from assay_console.sign_in import Api
+from assay_console.sign_in import Api, EditorApi
 
 # Snapshots first: /datasets/snapshots/... is no dataset.
 _PARTS = (datasets_snapshots, datasets_data, datasets_methods, datasets_deletion)
@@ -41,7 +41,7 @@ async def datasets(request: Request, api: Api, name: str = "", cursor: str = "")
 
 
 @router.get("/datasets/new", name="dataset_new")
-async def new(request: Request, _: Api) -> Response:
+async def new(request: Request, _: EditorApi) -> Response:
     """The form of "Create Dataset"."""
     return pages_of(request).page(
         request, "datasets/new.html", error=None, values={"name": "", "version": "main", "description": ""}
@@ -51,7 +51,7 @@ async def new(request: Request, _: Api) -> Response:
 @router.post("/datasets", name="dataset_create")
 async def create(
     request: Request,
-    api: Api,
+    api: EditorApi,
     name: Annotated[str, Form()] = "",
     version: Annotated[str, Form()] = "main",
     description: Annotated[str, Form()] = "",
@@ -102,7 +102,13 @@ async def dataset(
 @router.get("/datasets/{dataset_id}/row", name="dataset_row")
 async def row(request: Request, api: Api, dataset_id: str) -> Response:
     """The dataset's row in the list, which asks again while an import runs."""
-    found = await api.get(f"/v1/datasets/{dataset_id}", Dataset)
+    try:
+        found = await api.get(f"/v1/datasets/{dataset_id}", Dataset)
+    except ApiError as error:
+        if error.status == 401:
+            raise
+        # A part of a table: what else tells of errors would not be a row.
+        return pages_of(request).page(request, "datasets/row_missing.html", error=error)
     return pages_of(request).page(request, "datasets/row.html", dataset=found)
 
 

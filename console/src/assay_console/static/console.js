@@ -46,6 +46,42 @@
     });
   }
 
+  // A form is sent once: until its answer comes, or the page is left by Escape, its buttons do nothing.
+  function sent(form, button) {
+    form.setAttribute("aria-busy", "true");
+    const said = document.createElement("span");
+    said.className = "visually-hidden";
+    said.setAttribute("role", "status");
+    said.dataset.sent = "";
+    form.append(said);
+    said.textContent = "Sent; waiting for the answer";
+    if (button) button.setAttribute("aria-disabled", "true");
+  }
+  function released() {
+    for (const form of document.querySelectorAll("form[aria-busy]")) form.removeAttribute("aria-busy");
+    for (const said of document.querySelectorAll("[data-sent]")) said.remove();
+    for (const button of document.querySelectorAll("button[aria-disabled]")) button.removeAttribute("aria-disabled");
+  }
+
+  // A part that could not be asked for says so where it stands, until something is answered again.
+  function unanswered(event) {
+    const { elt, xhr } = event.detail;
+    if (document.querySelector("[data-unanswered]") || !elt.isConnected) return;
+    const notice = document.createElement("div");
+    notice.className = "alert alert-warning";
+    notice.setAttribute("role", "alert");
+    notice.dataset.unanswered = "";
+    const title = document.createElement("strong");
+    title.textContent = xhr && xhr.status ? `The console answered ${xhr.status}.` : "The console does not answer.";
+    const again = document.createElement("a");
+    again.href = window.location.href;
+    again.textContent = "Load the page again";
+    const goesOn = (elt.getAttribute("hx-trigger") || "").startsWith("every");
+    const text = goesOn ? " What stands here may be old; it is asked for again and again. " : " This part is missing. ";
+    notice.append(title, text, again);
+    (elt.closest(".table-wrap") || elt).before(notice);
+  }
+
   function prepare(root) {
     localTimes(root);
     markScrolling();
@@ -61,7 +97,20 @@
   // Asks before what cannot be undone: <form data-confirm="Delete ...?">.
   document.addEventListener("submit", (event) => {
     const question = event.target.dataset.confirm;
-    if (question && !window.confirm(question)) event.preventDefault();
+    if (question && !window.confirm(question)) { event.preventDefault(); return; }
+    const form = event.target;
+    if (form.getAttribute("method") !== "post" || event.defaultPrevented) return;
+    if (form.getAttribute("aria-busy") === "true") { event.preventDefault(); return; }
+    // After all others have seen it: some forms are sent by scripts, which tell of it themselves.
+    setTimeout(() => { if (!event.defaultPrevented) sent(form, event.submitter); });
+  });
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") released(); });
+  window.addEventListener("pageshow", released);
+  document.addEventListener("htmx:beforeRequest", (event) => event.detail.target.setAttribute("aria-busy", "true"));
+  document.addEventListener("htmx:afterRequest", (event) => event.detail.target.removeAttribute("aria-busy"));
+  for (const name of ["htmx:sendError", "htmx:responseError", "htmx:timeout"]) document.addEventListener(name, unanswered);
+  document.addEventListener("htmx:beforeOnLoad", (event) => {
+    if (event.detail.xhr.status < 400) for (const notice of document.querySelectorAll("[data-unanswered]")) notice.remove();
   });
   document.addEventListener("htmx:load", (event) => prepare(event.detail.elt));
   document.addEventListener("DOMContentLoaded", () => { showTheme(); prepare(document); });
