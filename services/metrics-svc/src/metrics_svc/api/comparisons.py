@@ -6,6 +6,8 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from assay_chassis.errors import Unavailable
+from assay_chassis.guard import GuardedRoute, needs
+from assay_chassis.identity import Role
 from assay_chassis.web import PageModel, client_of, problems
 from assay_evidence.comparison import Flip
 from assay_evidence.report import ComparisonSettings, FlipClass
@@ -22,7 +24,7 @@ from metrics_svc.errors import (
 from metrics_svc.service.comparisons import Comparison, ComparisonInputs
 from metrics_svc.service.items import ComparedItem, ItemFilter
 
-router = APIRouter()
+router = APIRouter(route_class=GuardedRoute)
 
 MOST_CANDIDATES = 20
 
@@ -90,6 +92,7 @@ def _item_filter(
 
 @router.post(
     "/v1/comparisons",
+    openapi_extra=needs(Role.EDITOR),
     tags=["comparisons"],
     status_code=201,
     responses={
@@ -110,14 +113,19 @@ async def create_comparison(
     return kept.comparison
 
 
-@router.get("/v1/comparisons", tags=["comparisons"])
+@router.get("/v1/comparisons", openapi_extra=needs(Role.VIEWER), tags=["comparisons"])
 async def list_comparisons(service: Service, *, cursor: Cursor = None, limit: Limit = 50) -> ComparisonList:
     """Comparisons, newest first."""
     page = await service.comparisons.page(cursor=cursor, limit=limit)
     return ComparisonList(items=page.items, next_cursor=page.next_cursor)
 
 
-@router.get("/v1/comparisons/{comparison_id}", tags=["comparisons"], responses=problems(UnknownComparison))
+@router.get(
+    "/v1/comparisons/{comparison_id}",
+    openapi_extra=needs(Role.VIEWER),
+    tags=["comparisons"],
+    responses=problems(UnknownComparison),
+)
 async def get_comparison(comparison_id: str, service: Service) -> Comparison:
     """One comparison."""
     return await service.comparisons.get(comparison_id)
@@ -125,6 +133,7 @@ async def get_comparison(comparison_id: str, service: Service) -> Comparison:
 
 @router.get(
     "/v1/comparisons/{comparison_id}/items",
+    openapi_extra=needs(Role.VIEWER),
     tags=["comparisons"],
     responses=problems(UnknownComparison, UnknownMetric, InvalidFilter),
 )

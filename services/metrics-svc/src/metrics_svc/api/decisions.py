@@ -7,6 +7,8 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from assay_chassis.errors import Unavailable
+from assay_chassis.guard import GuardedRoute, needs
+from assay_chassis.identity import Role
 from assay_chassis.web import PageModel, client_of, problems
 from assay_evidence.decision import Verdict
 from metrics_svc.api.parameters import Cursor, Limit, Service
@@ -21,7 +23,7 @@ from metrics_svc.errors import (
 )
 from metrics_svc.service.decisions import Decision, DecisionInputs
 
-router = APIRouter(tags=["decisions"])
+router = APIRouter(route_class=GuardedRoute, tags=["decisions"])
 
 
 class DecisionRequest(BaseModel):
@@ -50,6 +52,7 @@ class DecisionList(PageModel):
 
 @router.post(
     "/v1/decisions",
+    openapi_extra=needs(Role.EDITOR),
     status_code=201,
     responses={
         **problems(
@@ -79,7 +82,7 @@ async def create_decision(
     return made.decision
 
 
-@router.get("/v1/decisions")
+@router.get("/v1/decisions", openapi_extra=needs(Role.VIEWER))
 async def list_decisions(
     service: Service,
     *,
@@ -95,7 +98,9 @@ async def list_decisions(
     return DecisionList(items=page.items, next_cursor=page.next_cursor)
 
 
-@router.get("/v1/decisions/{decision_id}", responses=problems(UnknownDecision))
+@router.get(
+    "/v1/decisions/{decision_id}", openapi_extra=needs(Role.VIEWER), responses=problems(UnknownDecision)
+)
 async def get_decision(decision_id: str, service: Service) -> Decision:
     """One decision."""
     return await service.decisions.get(decision_id)
@@ -103,6 +108,7 @@ async def get_decision(decision_id: str, service: Service) -> Decision:
 
 @router.get(
     "/v1/decisions/{decision_id}/bundle",
+    openapi_extra=needs(Role.VIEWER),
     response_class=StreamingResponse,
     responses={
         200: {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}},

@@ -6,6 +6,8 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
 from assay_chassis.errors import Unavailable
+from assay_chassis.guard import GuardedRoute, needs
+from assay_chassis.identity import Role
 from assay_chassis.web import problems
 from metrics_svc.api.parameters import Service
 from metrics_svc.errors import (
@@ -19,7 +21,7 @@ from metrics_svc.errors import (
 from metrics_svc.service.downloads import Download
 from metrics_svc.service.exports import ReportFormat, TableFormat
 
-router = APIRouter()
+router = APIRouter(route_class=GuardedRoute)
 
 Candidate = Annotated[
     str | None, Query(description="a candidate's run or scored view; the first one if none is named")
@@ -52,6 +54,7 @@ def _file(*media_types: str) -> dict[int | str, dict[str, object]]:
 
 @router.get(
     "/v1/comparisons/{comparison_id}/report.html",
+    openapi_extra=needs(Role.VIEWER),
     tags=["exports"],
     response_class=StreamingResponse,
     responses={**problems(UnknownComparison, Unavailable), **_file("text/html")},
@@ -63,6 +66,7 @@ async def get_comparison_page(comparison_id: str, service: Service) -> Streaming
 
 @router.get(
     "/v1/comparisons/{comparison_id}/report.md",
+    openapi_extra=needs(Role.VIEWER),
     tags=["exports"],
     response_class=StreamingResponse,
     responses={**problems(UnknownComparison, Unavailable), **_file("text/markdown")},
@@ -74,6 +78,7 @@ async def get_comparison_markdown(comparison_id: str, service: Service) -> Strea
 
 @router.get(
     "/v1/comparisons/{comparison_id}/items.csv",
+    openapi_extra=needs(Role.VIEWER),
     tags=["exports"],
     response_class=StreamingResponse,
     responses={**problems(UnknownComparison, InvalidFilter, Unavailable), **_file("text/csv")},
@@ -87,6 +92,7 @@ async def get_items_csv(
 
 @router.get(
     "/v1/comparisons/{comparison_id}/items.parquet",
+    openapi_extra=needs(Role.VIEWER),
     tags=["exports"],
     response_class=StreamingResponse,
     responses={
@@ -103,6 +109,7 @@ async def get_items_parquet(
 
 @router.get(
     "/v1/decisions/{decision_id}/report.html",
+    openapi_extra=needs(Role.VIEWER),
     tags=["exports"],
     response_class=StreamingResponse,
     responses={**problems(UnknownDecision, Unavailable), **_file("text/html")},
@@ -114,6 +121,7 @@ async def get_decision_page(decision_id: str, service: Service) -> StreamingResp
 
 @router.get(
     "/v1/decisions/{decision_id}/report.md",
+    openapi_extra=needs(Role.VIEWER),
     tags=["exports"],
     response_class=StreamingResponse,
     responses={**problems(UnknownDecision, Unavailable), **_file("text/markdown")},
@@ -125,6 +133,7 @@ async def get_decision_markdown(decision_id: str, service: Service) -> Streaming
 
 @router.get(
     "/v1/metrics/runs/{run_id}/samples.csv",
+    openapi_extra=needs(Role.VIEWER),
     tags=["exports"],
     response_class=StreamingResponse,
     responses={**problems(UnknownRun, RunNotFinal, Unavailable), **_file("text/csv")},
@@ -136,6 +145,7 @@ async def get_samples_csv(run_id: str, service: Service) -> StreamingResponse:
 
 @router.get(
     "/v1/metrics/runs/{run_id}/samples.parquet",
+    openapi_extra=needs(Role.VIEWER),
     tags=["exports"],
     response_class=StreamingResponse,
     responses={**problems(UnknownRun, RunNotFinal, Unavailable), **_file(TableFormat.PARQUET.media_type)},
@@ -147,6 +157,7 @@ async def get_samples_parquet(run_id: str, service: Service) -> StreamingRespons
 
 @router.get(
     "/v1/metrics/runs/{run_id}/lm-eval/results.json",
+    openapi_extra=needs(Role.VIEWER),
     tags=["exports"],
     response_class=StreamingResponse,
     responses={**problems(UnknownRun, RunNotFinal, NotExportable, Unavailable), **_file("application/json")},
@@ -158,6 +169,7 @@ async def get_lm_eval_results(run_id: str, service: Service) -> StreamingRespons
 
 @router.get(
     "/v1/metrics/runs/{run_id}/lm-eval/samples.jsonl",
+    openapi_extra=needs(Role.VIEWER),
     tags=["exports"],
     response_class=StreamingResponse,
     responses={
@@ -176,6 +188,7 @@ async def get_lm_eval_samples(
 
 @router.get(
     "/v1/metrics/runs/{run_id}/lm-eval.zip",
+    openapi_extra=needs(Role.VIEWER),
     tags=["exports"],
     response_class=StreamingResponse,
     responses={**problems(UnknownRun, RunNotFinal, NotExportable, Unavailable), **_file("application/zip")},

@@ -6,10 +6,12 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from assay_chassis.errors import Unavailable
+from assay_chassis.guard import GuardedRoute, needs
+from assay_chassis.identity import Role
 from assay_chassis.web import PageModel, client_of, problems
 from assay_harness.spec import Scoring
 from metrics_svc.api.parameters import Cursor, Limit, Service
-from metrics_svc.api.samples import SampleList, Wanted
+from metrics_svc.api.samples import SampleList, Wanted, sample_list
 from metrics_svc.errors import (
     InvalidFilter,
     InvalidScoring,
@@ -20,7 +22,7 @@ from metrics_svc.errors import (
 )
 from metrics_svc.service.scorings import ScoredView
 
-router = APIRouter()
+router = APIRouter(route_class=GuardedRoute)
 
 
 class ScoringList(PageModel):
@@ -41,6 +43,7 @@ class ScoringRequest(BaseModel):
 
 @router.post(
     "/v1/scorings",
+    openapi_extra=needs(Role.EDITOR),
     tags=["scorings"],
     status_code=202,
     responses={
@@ -62,7 +65,7 @@ async def create_scoring(
     return created.view
 
 
-@router.get("/v1/scorings", tags=["scorings"])
+@router.get("/v1/scorings", openapi_extra=needs(Role.VIEWER), tags=["scorings"])
 async def list_scorings(
     run_id: Annotated[str, Query(description="the run whose samples are scored")],
     service: Service,
@@ -75,7 +78,12 @@ async def list_scorings(
     return ScoringList(items=page.items, next_cursor=page.next_cursor)
 
 
-@router.get("/v1/scorings/{scoring_id}", tags=["scorings"], responses=problems(UnknownScoring))
+@router.get(
+    "/v1/scorings/{scoring_id}",
+    openapi_extra=needs(Role.VIEWER),
+    tags=["scorings"],
+    responses=problems(UnknownScoring),
+)
 async def get_scoring(scoring_id: str, service: Service) -> ScoredView:
     """One scored view with its metrics."""
     return await service.scorings.get(scoring_id)
@@ -83,6 +91,7 @@ async def get_scoring(scoring_id: str, service: Service) -> ScoredView:
 
 @router.get(
     "/v1/scorings/{scoring_id}/samples",
+    openapi_extra=needs(Role.VIEWER),
     tags=["scorings"],
     responses=problems(UnknownScoring, InvalidFilter, UnknownMetric),
 )
@@ -91,4 +100,4 @@ async def list_scoring_samples(
 ) -> SampleList:
     """Samples as this view scores them, in the order in which they were finished."""
     page = await service.scorings.samples(scoring_id, wanted=wanted, cursor=cursor, limit=limit)
-    return SampleList(items=page.items, next_cursor=page.next_cursor)
+    return sample_list(page)

@@ -4,12 +4,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from assay_chassis.guard import GuardedRoute, needs
+from assay_chassis.identity import Role
 from assay_chassis.web import PageModel, problems
 from metrics_svc.api.parameters import Cursor, Limit, Service
 from metrics_svc.errors import InvalidFilter, UnknownMetric
 from metrics_svc.service.trends import TrendFilter, TrendPoint
 
-router = APIRouter()
+router = APIRouter(route_class=GuardedRoute)
 
 _TIME = "a time with its zone, or a date in UTC; included"
 Name = Annotated[str | None, Query(min_length=1, max_length=500)]
@@ -21,7 +23,12 @@ class TrendList(PageModel):
     items: list[TrendPoint]
 
 
-@router.get("/v1/trends", tags=["trends"], responses=problems(InvalidFilter, UnknownMetric))
+@router.get(
+    "/v1/trends",
+    openapi_extra=needs(Role.VIEWER),
+    tags=["trends"],
+    responses=problems(InvalidFilter, UnknownMetric),
+)
 async def list_trend(
     method_id: Annotated[str, Query(min_length=1, description="the method, all its versions")],
     service: Service,

@@ -15,6 +15,10 @@ _SCORINGS = (
     Index(("run_id", "sort_key")),
     Index(("method_id", "finished_key")),
 )
+_SCORED = (
+    Index(("run_id", "sort_key")),
+    Index(("run_id", "stretches")),
+)
 _COMPARISONS = (
     Index(("inputs",), unique=True),
     Index(("sort_key",)),
@@ -61,7 +65,7 @@ class MetricsStore:
         """Open the collections and create their indexes."""
         return cls(
             scorings=await store.collection("scorings", _SCORINGS),
-            scored=await store.collection("scored_blocks", (Index(("run_id", "sort_key")),)),
+            scored=await store.collection("scored_blocks", _SCORED),
             evidence=await store.collection("evidence"),
             # Not "comparisons": reports of earlier releases lie there, under another unique key.
             comparisons=await store.collection("comparison_reports", _COMPARISONS),
