@@ -13,10 +13,11 @@ from pydantic import HttpUrl
 
 from assay_console.application import create_app
 from assay_console.settings import Settings
-from assay_console.sign_in import COOKIE, is_sendable, safe_target
+from assay_console.sign_in import COOKIE, ROLE_COOKIE, is_sendable, safe_target
 
 HOME = "/console/datasets"
 HERE = "http://assay.example/console/sign-in"
+SIGNED_IN = f"{COOKIE}=a-key; {ROLE_COOKIE}=viewer:somebody"
 
 
 @pytest_asyncio.fixture
@@ -143,21 +144,21 @@ async def test_a_key_that_nobody_can_check_is_not_remembered(browser: httpx.Asyn
 
 
 async def test_signing_out_takes_the_cookie_back(browser: httpx.AsyncClient) -> None:
-    answer = await browser.post("/console/sign-out", headers={"cookie": f"{COOKIE}=a-key"})
+    answer = await browser.post("/console/sign-out", headers={"cookie": SIGNED_IN})
     assert answer.headers["location"] == "/console/sign-in"
-    cookie = answer.headers["set-cookie"]
-    assert "Max-Age=0" in cookie
-    assert "Path=/console" in cookie
+    cookies = answer.headers.get_list("set-cookie")
+    assert [cookie.partition("=")[0] for cookie in cookies] == [COOKIE, ROLE_COOKIE]
+    assert all("Max-Age=0" in cookie and "Path=/console" in cookie for cookie in cookies)
 
 
 async def test_a_page_without_a_platform_says_so(browser: httpx.AsyncClient) -> None:
-    answer = await browser.get("/console/datasets", headers={"cookie": f"{COOKIE}=a-key"})
+    answer = await browser.get("/console/datasets", headers={"cookie": SIGNED_IN})
     assert answer.status_code == 503
     assert "does not answer" in answer.text
 
 
 async def test_a_part_of_a_page_without_a_platform_is_shown_by_htmx(browser: httpx.AsyncClient) -> None:
-    headers = {"cookie": f"{COOKIE}=a-key", "hx-request": "true"}
+    headers = {"cookie": SIGNED_IN, "hx-request": "true"}
     answer = await browser.get("/console/datasets", headers=headers)
     assert answer.status_code == 200
     assert 'role="alert"' in answer.text

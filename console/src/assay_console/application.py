@@ -17,6 +17,8 @@ from assay_console.browser_rules import BrowserRules, add_headers
 from assay_console.error_words import advice_of, title_of
 from assay_console.gateway import ApiError
 from assay_console.pages import PREFIX, STATIC, Pages, is_part, pages_of, path_of
+from assay_console.role_refusals import not_offered, refused_by_role
+from assay_console.roles import NotOffered
 from assay_console.screens import ROUTERS
 from assay_console.settings import Settings
 from assay_console.sign_in import NotSignedIn, forget, safe_target
@@ -41,6 +43,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.pages = Pages()
     app.add_middleware(BrowserRules)
     app.add_exception_handler(NotSignedIn, _to_sign_in)  # type: ignore[arg-type]
+    app.add_exception_handler(NotOffered, not_offered)  # type: ignore[arg-type]
     app.add_exception_handler(ApiError, _told)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, _misread)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _unanswerable)  # type: ignore[arg-type]
@@ -77,6 +80,11 @@ async def _told(request: Request, error: ApiError) -> Response:
     """What the platform refused or could not do."""
     if error.status == 401:
         return await _to_sign_in(request, NotSignedIn())
+    if error.status == 403:
+        try:
+            return await refused_by_role(request, error)
+        except (ApiError, NotSignedIn):
+            return await _to_sign_in(request, NotSignedIn())
     return _error_page(
         request,
         title_of(error.status),

@@ -1,5 +1,6 @@
 """How numbers, times and states are written, the same on every screen."""
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -53,10 +54,12 @@ def signed(value: float | None, digits: int = 4) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """A length of time in the unit that reads best: 12.3 ms, 1.25 s, 3 min 20 s, 2 h 5 min."""
+    """A length of time in the unit that reads best: 287 µs, 12.3 ms, 1.25 s, 3 min 20 s, 2 h 5 min."""
     if value is None:
         return NOTHING
     # The bounds are where three digits round up to the next unit.
+    if 0 < abs(value) < 0.9995e-3:
+        return f"{number(value * 1e6, 3)} µs"
     if abs(value) < 0.9995:
         return f"{number(value * 1000, 3)} ms"
     if abs(value) < 59.95:
@@ -98,6 +101,14 @@ def short(value: str | None, length: int = 12) -> str:
     return NOTHING if not value else value[:length]
 
 
+def run_name(name: str) -> str:
+    """A run's name in a table: one that nobody named has its identifier for a name, shown by its ends."""
+    return f"{name[:4]}…{name[-8:]}" if _IDENTIFIER_OF_RUN.fullmatch(name) else name
+
+
+_IDENTIFIER_OF_RUN = re.compile(r"run_[0-9a-z]{26}")
+
+
 def state_colour(state: str) -> str:
     """The colour class of a state, beside which its name always stands."""
     return _COLOUR_OF_STATE.get(state.lower(), "secondary")
@@ -131,6 +142,20 @@ def _datetime(value: str | datetime | None) -> datetime | None:
 FILTERS: Mapping[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
-        *(count, number, score, percent, points, signed, seconds, size, moment, iso, short, state_colour),
+        *(
+            count,
+            number,
+            score,
+            percent,
+            points,
+            signed,
+            seconds,
+            size,
+            moment,
+            iso,
+            short,
+            run_name,
+            state_colour,
+        ),
     )
 }

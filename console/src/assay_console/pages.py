@@ -15,6 +15,8 @@ from markupsafe import Markup
 
 from assay_console import formats
 from assay_console.navigation import navigation
+from assay_console.roles import May
+from assay_console.sign_in import signed_in_of
 
 STATIC = Path(__file__).with_name("static")
 PREFIX = "/console"
@@ -40,17 +42,24 @@ class Pages:
         return HTMLResponse(self.text(request, template, **values), status_code=status)
 
     def text(self, request: Request, template: str, **values: Any) -> str:
-        """The HTML of a template, with ``path``, ``here`` and what ``values`` names.
+        """The HTML of a template, with ``path``, ``here``, ``signed_in``, ``may`` and what ``values`` names.
 
         In templates ``path("dataset", dataset_id=...)`` is the path of a route by its name, with what is no
-        part of it as a query; ``here`` is the path that was asked for.
+        part of it as a query; ``here`` is the path that was asked for. ``signed_in`` is who is looking, if
+        anybody, and ``may`` what they are offered.
         """
+        signed_in = values.pop("signed_in", None) or signed_in_of(request)
 
         def path(name: str, /, **parameters: Any) -> str:
             return path_of(request, name, **parameters)
 
         return self._environment.get_template(template).render(
-            request=request, here=request.url.path, path=path, **values
+            request=request,
+            here=request.url.path,
+            path=path,
+            signed_in=signed_in,
+            may=signed_in.may if signed_in else May(),
+            **values,
         )
 
 

@@ -1,51 +1,131 @@
-"""Who is looking: an API key in a cookie that scripts cannot read and that other sites' pages do not send.
+"""Who is looking: an API key and its role, in cookies that no script reads and no other site's page sends.
 
 The console keeps nothing about anybody, so that any copy of it can answer any request. The gateway checks the
-key with every call.
+key with every call; the role beside it only says what pages offer.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from fastapi import Depends, Request, Response
 
-from assay_console.gateway import Gateway
+from assay.models import Document
+from assay_console.gateway import ApiError, Gateway
+from assay_console.roles import May, NotOffered, Role
 
 COOKIE = "assay_key"
+ROLE_COOKIE = "assay_role"
 COOKIE_PATH = "/console"
 
 
 class NotSignedIn(Exception):
-    """There is no key, or the gateway does not accept it (any more)."""
+    """There is no key with a role, or the gateway does not accept the key (any more)."""
 
 
-def remember(response: Response, request: Request, api_key: str) -> None:
+class KeyInUse(Document):
+    """What the platform says of the key that asks."""
+
+    client: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """Who is signed in: the name of the client that the key was made for, and the key's role."""
+
+    client: str
+    role: Role
+
+    @property
+    def may(self) -> May:
+        """What pages offer."""
+        return May.of(self.role)
+
+
+async def ask_who(api: Gateway) -> SignedIn:
+    """Whose key it is, as the platform says.
+
+    Raises:
+        ApiError: the platform does not accept the key, or does not answer.
+    """
+    try:
+        found = await api.get("/v1/access/me", KeyInUse)
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        # Until the platform has roles, every key may do everything.
+        await api.page("/v1/datasets", Document, limit=1)
+        return SignedIn("this key", Role.ADMIN)
+    return SignedIn(found.client, found.role)
+
+
+def remember(response: Response, request: Request, api_key: str, signed_in: SignedIn) -> None:
     """Sign in: the key lasts until the browser is closed or somebody signs out."""
-    response.set_cookie(
-        COOKIE,
-        api_key,
-        path=COOKIE_PATH,
-        httponly=True,
-        samesite="strict",
-        secure=request.headers.get("x-forwarded-proto", request.url.scheme) == "https",
-    )
+    for name, value in (
+        (COOKIE, api_key),
+        (ROLE_COOKIE, f"{signed_in.role}:{quote(signed_in.client, safe='')}"),
+    ):
+        response.set_cookie(
+            name,
+            value,
+            path=COOKIE_PATH,
+            httponly=True,
+            samesite="strict",
+            secure=request.headers.get("x-forwarded-proto", request.url.scheme) == "https",
+        )
 
 
 def forget(response: Response) -> None:
     """Sign out."""
-    response.delete_cookie(COOKIE, path=COOKIE_PATH, httponly=True, samesite="strict")
+    for name in (COOKIE, ROLE_COOKIE):
+        response.delete_cookie(name, path=COOKIE_PATH, httponly=True, samesite="strict")
+
+
+def signed_in_of(request: Request) -> SignedIn | None:
+    """Who is signed in by the cookies of this request; None where one is missing or cannot be read."""
+    role, colon, client = request.cookies.get(ROLE_COOKIE, "").partition(":")
+    if not colon or role not in tuple(Role) or not is_sendable(request.cookies.get(COOKIE, "")):
+        return None
+    return SignedIn(unquote(client), Role(role))
 
 
 def signed_in_gateway(request: Request) -> Gateway:
     """The API for the user of this request.
 
     Raises:
-        NotSignedIn: no key has come.
+        NotSignedIn: no key has come, or none whose role is known.
     """
-    api_key = request.cookies.get(COOKIE, "")
-    if not is_sendable(api_key):
+    if signed_in_of(request) is None:
         raise NotSignedIn
-    return Gateway(request.app.state.http, api_key=api_key)
+    return Gateway(request.app.state.http, api_key=request.cookies[COOKIE])
+
+
+def require(request: Request, needed: Role) -> None:
+    """Go on only where the page is offered.
+
+    Raises:
+        NotSignedIn: nobody is signed in.
+        NotOffered: another role is needed.
+    """
+    signed_in = signed_in_of(request)
+    if signed_in is None:
+        raise NotSignedIn
+    if not signed_in.role.includes(needed):
+        raise NotOffered(needed)
+
+
+def _gateway_for(needed: Role) -> Callable[[Request], Gateway]:
+    def gateway(request: Request) -> Gateway:
+        require(request, needed)
+        return signed_in_gateway(request)
+
+    return gateway
+
+
+editing_gateway = _gateway_for(Role.EDITOR)
+administering_gateway = _gateway_for(Role.ADMIN)
 
 
 def is_sendable(api_key: str) -> bool:
@@ -63,3 +143,10 @@ def safe_target(wanted: str | None, *, otherwise: str) -> str:
 
 
 Api = Annotated[Gateway, Depends(signed_in_gateway)]
+"""For routes that only read."""
+
+EditorApi = Annotated[Gateway, Depends(editing_gateway)]
+"""For routes that change something, and for their forms."""
+
+AdminApi = Annotated[Gateway, Depends(administering_gateway)]
+"""For routes about API keys, and for their forms."""

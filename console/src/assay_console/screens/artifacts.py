@@ -11,7 +11,7 @@ from assay.models import Artifact, Backend, Fault, Page, Problem, Run
 from assay_console.gateway import ApiError, Gateway
 from assay_console.pages import pages_of, path_of
 from assay_console.screens.assignments import BadLine, assignments
-from assay_console.sign_in import Api
+from assay_console.sign_in import Api, EditorApi
 
 router = APIRouter()
 
@@ -50,13 +50,13 @@ async def artifacts(request: Request, api: Api, name: str = "", cursor: str = ""
 
 
 @router.get("/artifacts/new", name="artifact_new")
-async def new(request: Request, api: Api) -> Response:
+async def new(request: Request, api: EditorApi) -> Response:
     """The form of "Register Artifact"."""
     return _form(request, await backends_of(api), values=_EMPTY)
 
 
 @router.post("/artifacts", name="artifact_create")
-async def create(request: Request, api: Api) -> Response:
+async def create(request: Request, api: EditorApi) -> Response:
     """Register it and go to it, or show the form again with what is wrong; the key is never shown again."""
     form = await request.form()
     values = {name: str(form.get(name, "")).strip() for name in _EMPTY}
@@ -79,7 +79,7 @@ async def artifact(request: Request, api: Api, artifact_id: str, cursor: str = "
 
 @router.post("/artifacts/{artifact_id}/endpoint-key", name="artifact_key")
 async def replace_key(
-    request: Request, api: Api, artifact_id: str, endpoint_key: Annotated[str, Form()] = ""
+    request: Request, api: EditorApi, artifact_id: str, endpoint_key: Annotated[str, Form()] = ""
 ) -> Response:
     """Give an endpoint another key."""
     try:

@@ -24,7 +24,7 @@ from assay_console.screens.comparisons_evidence import (
     chosen_report,
 )
 from assay_console.screens.comparisons_items import items
-from assay_console.sign_in import Api
+from assay_console.sign_in import Api, EditorApi
 
 router = APIRouter()
 router.add_api_route("/comparisons/{comparison_id}/items", items, name="comparison_items")
@@ -75,7 +75,7 @@ async def comparisons(request: Request, api: Api, cursor: str = "") -> Response:
 @router.get("/comparisons/new", name="comparison_new")
 async def new(
     request: Request,
-    api: Api,
+    api: EditorApi,
     run: Annotated[list[str] | None, Query()] = None,
     base: str = "",
 ) -> Response:
@@ -86,7 +86,7 @@ async def new(
 @router.post("/comparisons", name="comparison_create")
 async def create(
     request: Request,
-    api: Api,
+    api: EditorApi,
     run: Annotated[list[str] | None, Form()] = None,
     base: Annotated[str, Form()] = "",
     candidate: Annotated[list[str] | None, Form()] = None,

@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 from assay.models import Dataset, Document, Fault, Ingest, Problem, Snapshot
 from assay_console.gateway import ApiError, Gateway
 from assay_console.pages import is_part, pages_of, path_of
-from assay_console.sign_in import Api
+from assay_console.sign_in import Api, EditorApi
 
 IMPORTS_SHOWN = 10
 FAULTS_SHOWN = 50
@@ -44,7 +44,7 @@ class SourceKind(StrEnum):
 @router.get("/datasets/{dataset_id}/data", name="dataset_data")
 async def data(
     request: Request,
-    api: Api,
+    api: EditorApi,
     dataset_id: str,
     source: SourceKind = SourceKind.HUB,
     job: str = "",
@@ -67,7 +67,7 @@ async def data(
 @router.post("/datasets/{dataset_id}/imports", name="dataset_import")
 async def start_import(
     request: Request,
-    api: Api,
+    api: EditorApi,
     dataset_id: str,
     repo_id: Annotated[str, Form(alias="source.repo_id")] = "",
     subset: Annotated[str, Form(alias="source.subset")] = "",
@@ -118,7 +118,7 @@ async def import_state(
 
 
 @router.post("/datasets/{dataset_id}/imports/{job_id}/cancel", name="dataset_import_cancel")
-async def cancel_import(request: Request, api: Api, dataset_id: str, job_id: str) -> Response:
+async def cancel_import(request: Request, api: EditorApi, dataset_id: str, job_id: str) -> Response:
     """End an import and show how it ended; one that is over already stays as it is."""
     try:
         await api.post(f"/v1/ingests/{job_id}/cancel", Document)
@@ -131,7 +131,7 @@ async def cancel_import(request: Request, api: Api, dataset_id: str, job_id: str
 
 @router.post("/datasets/{dataset_id}/data", name="dataset_upload")
 async def upload(
-    request: Request, api: Api, dataset_id: str, split: str = "test", filename: str = ""
+    request: Request, api: EditorApi, dataset_id: str, split: str = "test", filename: str = ""
 ) -> Response:
     """Pass a file on to the platform as it comes.
 

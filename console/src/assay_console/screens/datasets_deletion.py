@@ -10,7 +10,7 @@ from assay.models import Dataset, Page, Run, Snapshot
 from assay_console.gateway import ApiError, Gateway
 from assay_console.pages import pages_of, path_of
 from assay_console.screens.datasets_snapshots import dataset_name
-from assay_console.sign_in import Api
+from assay_console.sign_in import EditorApi
 
 RUNS_NAMED = 10
 """Runs that are named where they keep something from being deleted."""
@@ -19,13 +19,13 @@ router = APIRouter()
 
 
 @router.get("/datasets/{dataset_id}/delete", name="dataset_delete")
-async def ask_for_dataset(request: Request, api: Api, dataset_id: str) -> Response:
+async def ask_for_dataset(request: Request, api: EditorApi, dataset_id: str) -> Response:
     """What would be deleted, and which runs refer to it."""
     return await _dataset_page(request, api, dataset_id)
 
 
 @router.post("/datasets/{dataset_id}/delete", name="dataset_delete_confirmed")
-async def delete_dataset(request: Request, api: Api, dataset_id: str) -> Response:
+async def delete_dataset(request: Request, api: EditorApi, dataset_id: str) -> Response:
     """Delete it and go to the list, or show why that is refused."""
     error = await _refusal_of(api, f"/v1/datasets/{dataset_id}")
     if error is not None:
@@ -34,13 +34,13 @@ async def delete_dataset(request: Request, api: Api, dataset_id: str) -> Respons
 
 
 @router.get("/datasets/snapshots/{snapshot_id}/delete", name="snapshot_delete")
-async def ask_for_snapshot(request: Request, api: Api, snapshot_id: str) -> Response:
+async def ask_for_snapshot(request: Request, api: EditorApi, snapshot_id: str) -> Response:
     """What would be deleted, and which runs refer to it."""
     return await _snapshot_page(request, api, snapshot_id)
 
 
 @router.post("/datasets/snapshots/{snapshot_id}/delete", name="snapshot_delete_confirmed")
-async def delete_snapshot(request: Request, api: Api, snapshot_id: str) -> Response:
+async def delete_snapshot(request: Request, api: EditorApi, snapshot_id: str) -> Response:
     """Delete it and go to its dataset, or show why that is refused."""
     found = await api.get(f"/v1/snapshots/{snapshot_id}", Snapshot)
     error = await _refusal_of(api, f"/v1/snapshots/{snapshot_id}")

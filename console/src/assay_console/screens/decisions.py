@@ -13,7 +13,7 @@ from assay.rendering.decision import verdict_line
 from assay_console.downloads import download
 from assay_console.gateway import ApiError, Gateway
 from assay_console.pages import pages_of, path_of
-from assay_console.sign_in import Api
+from assay_console.sign_in import Api, EditorApi
 
 router = APIRouter()
 
@@ -59,7 +59,7 @@ async def decisions(
 @router.get("/decisions/new", name="decision_new")
 async def new(
     request: Request,
-    api: Api,
+    api: EditorApi,
     baseline_run_id: str = "",
     candidate_run_id: str = "",
     policy: str = "default",
@@ -80,7 +80,7 @@ async def new(
 @router.post("/decisions", name="decision_create")
 async def create(
     request: Request,
-    api: Api,
+    api: EditorApi,
     baseline_run_id: Annotated[str, Form()] = "",
     candidate_run_id: Annotated[str, Form()] = "",
     policy: Annotated[str, Form()] = "default",

@@ -17,7 +17,7 @@ from assay_console.screens.evaluations_quality import quality_tables
 from assay_console.screens.evaluations_rescore import WrongLine, scoring_of
 from assay_console.screens.evaluations_runtime import distributions, latency_charts, runtime_lines
 from assay_console.screens.samples import SampleWish, sample_list
-from assay_console.sign_in import Api
+from assay_console.sign_in import Api, EditorApi
 
 router = APIRouter()
 
@@ -110,13 +110,13 @@ async def distribution(request: Request, api: Api, run_id: str) -> Response:
 
 
 @router.post("/evaluations/{run_id}/cancel", name="evaluation_cancel")
-async def cancel(request: Request, api: Api, run_id: str) -> Response:
+async def cancel(request: Request, api: EditorApi, run_id: str) -> Response:
     """End the run; what it has answered stays."""
     return await _change(request, api, run_id, "cancel")
 
 
 @router.post("/evaluations/{run_id}/resume", name="evaluation_resume")
-async def resume(request: Request, api: Api, run_id: str) -> Response:
+async def resume(request: Request, api: EditorApi, run_id: str) -> Response:
     """Queue a failed or cancelled run again."""
     return await _change(request, api, run_id, "resume")
 
@@ -124,7 +124,7 @@ async def resume(request: Request, api: Api, run_id: str) -> Response:
 @router.post("/evaluations/{run_id}/scorings", name="evaluation_rescore")
 async def rescore(
     request: Request,
-    api: Api,
+    api: EditorApi,
     run_id: str,
     name: Annotated[str, Form()] = "",
     filters: Annotated[str, Form()] = "",

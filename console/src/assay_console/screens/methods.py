@@ -12,6 +12,7 @@ from fastapi.responses import RedirectResponse
 from assay.models import Dataset, Form, Method, Page, Task, TaskPage, Template
 from assay_console.gateway import ApiError, Gateway
 from assay_console.pages import is_part, pages_of, path_of
+from assay_console.roles import Role
 from assay_console.screens.method_editor import (
     Editor,
     editor_of,
@@ -28,7 +29,7 @@ from assay_console.screens.method_forms import (
     mapping_of,
 )
 from assay_console.screens.method_previews import ShownPreview, shown_preview
-from assay_console.sign_in import Api
+from assay_console.sign_in import Api, EditorApi, require
 
 router = APIRouter()
 
@@ -74,6 +75,8 @@ async def datasets(
     request: Request, api: Api, method_id: str = "", purpose: str = "new", name: str = "", cursor: str = ""
 ) -> Response:
     """Choose the dataset: for a new method, or for a new version or a preview of ``method_id``."""
+    if not method_id or purpose != "preview":
+        require(request, Role.EDITOR)
     page = await api.page(
         "/v1/datasets",
         Dataset,
@@ -95,7 +98,7 @@ async def datasets(
 
 
 @router.get("/methods/new", name="method_new")
-async def new(request: Request, api: Api, dataset_id: str = "") -> Response:
+async def new(request: Request, api: EditorApi, dataset_id: str = "") -> Response:
     """The form of "Create Evaluation Method"; what the address names stands in its fields."""
     if not dataset_id:
         return RedirectResponse(path_of(request, "method_datasets"), 303)
@@ -103,7 +106,7 @@ async def new(request: Request, api: Api, dataset_id: str = "") -> Response:
 
 
 @router.post("/methods/new", name="method_create")
-async def create(request: Request, api: Api) -> Response:
+async def create(request: Request, api: EditorApi) -> Response:
     """Define it and go to it, or show the form again with what is wrong."""
     values = await sent_values(request)
     editor = await editor_of(api, values)
@@ -116,7 +119,7 @@ async def create(request: Request, api: Api) -> Response:
 
 
 @router.post("/methods/preview", name="method_preview")
-async def preview(request: Request, api: Api) -> Response:
+async def preview(request: Request, api: EditorApi) -> Response:
     """A row as the form's recipe would ask it: a part, or the whole page for browsers without scripts."""
     values = await sent_values(request)
     method_id = values.get("method_id", "")
@@ -127,7 +130,7 @@ async def preview(request: Request, api: Api) -> Response:
 
 
 @router.get("/methods/task", name="method_task")
-async def task_card(request: Request, api: Api) -> Response:
+async def task_card(request: Request, api: EditorApi) -> Response:
     """What the named task is, and where its columns are found in the rows: a part of the form."""
     values = await sent_values(request)
     editor = await editor_of(api, values | {"template": _BUILTIN})
@@ -137,7 +140,7 @@ async def task_card(request: Request, api: Api) -> Response:
 @router.get("/methods/tasks", name="method_tasks")
 async def tasks(
     request: Request,
-    api: Api,
+    api: EditorApi,
     task: str = Query(default="", alias=TASK, max_length=200),
     dataset_id: str = "",
 ) -> Response:
@@ -205,7 +208,7 @@ async def method_page(
 
 
 @router.get("/methods/{method_id}/versions/new", name="method_version_new")
-async def version_new(request: Request, api: Api, method_id: str, dataset_id: str = "") -> Response:
+async def version_new(request: Request, api: EditorApi, method_id: str, dataset_id: str = "") -> Response:
     """The form with what the newest version says."""
     if not dataset_id:
         target = path_of(request, "method_datasets", method_id=method_id, purpose="version")
@@ -214,7 +217,7 @@ async def version_new(request: Request, api: Api, method_id: str, dataset_id: st
 
 
 @router.post("/methods/{method_id}/versions/new", name="method_version_create")
-async def version_create(request: Request, api: Api, method_id: str) -> Response:
+async def version_create(request: Request, api: EditorApi, method_id: str) -> Response:
     """Add the version and go to it, or show the form again with what is wrong."""
     values = await sent_values(request)
     method = await api.get(f"/v1/methods/{method_id}", Method)

@@ -18,7 +18,7 @@ from assay_console.screens.policies_document import (
     refusal,
 )
 from assay_console.screens.policies_words import conditions, gates, sentence
-from assay_console.sign_in import Api
+from assay_console.sign_in import Api, EditorApi
 
 router = APIRouter()
 
@@ -38,13 +38,13 @@ async def policies(request: Request, api: Api, cursor: str = "") -> Response:
 
 # No policy has a name that begins with an underscore.
 @router.get("/policies/_new", name="policy_new")
-async def new(request: Request, _: Api) -> Response:
+async def new(request: Request, _: EditorApi) -> Response:
     """The form of a new policy, with an example that has every value explained."""
     return _form(request, document=example_document())
 
 
 @router.post("/policies", name="policy_create")
-async def create(request: Request, api: Api, document: Annotated[str, Form()] = "") -> Response:
+async def create(request: Request, api: EditorApi, document: Annotated[str, Form()] = "") -> Response:
     """Keep a policy whose name is new, or show the form again with what is wrong and where."""
     try:
         found = await asyncio.to_thread(read_document, document)
@@ -87,7 +87,7 @@ async def policy(
 
 
 @router.get("/policies/{name}/versions/new", name="policy_version_new")
-async def new_version(request: Request, api: Api, name: str, version: str = "") -> Response:
+async def new_version(request: Request, api: EditorApi, name: str, version: str = "") -> Response:
     """The form of a next version, which begins with what a version says now."""
     newest = await api.get(f"/v1/policies/{quote(name, safe='')}", Policy)
     start = newest if version in ("", str(newest.version)) else await _version(api, newest.name, version)
@@ -96,7 +96,7 @@ async def new_version(request: Request, api: Api, name: str, version: str = "") 
 
 @router.post("/policies/{name}/versions", name="policy_version_create")
 async def create_version(
-    request: Request, api: Api, name: str, document: Annotated[str, Form()] = ""
+    request: Request, api: EditorApi, name: str, document: Annotated[str, Form()] = ""
 ) -> Response:
     """Keep the next version of a policy, or show the form again."""
     newest = await api.get(f"/v1/policies/{quote(name, safe='')}", Policy)

@@ -1,16 +1,24 @@
 """Signing in with an API key, and out; the console's first page."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
-from assay.models import Dataset
 from assay_console.gateway import ApiError, Gateway
 from assay_console.pages import pages_of, path_of
-from assay_console.sign_in import forget, is_sendable, remember, safe_target
+from assay_console.sign_in import SignedIn, ask_who, forget, is_sendable, remember, safe_target
 
 router = APIRouter()
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Why a key does not do."""
+
+    status: int
+    message: str
 
 
 @router.get("", name="entrance")
@@ -33,15 +41,14 @@ async def submit(
     next: Annotated[str, Form()] = "",  # noqa: A002
 ) -> Response:
     """Try the key; only one that the platform takes is remembered."""
-    error = await _refusal(request, api_key.strip())
-    if error is not None:
-        status, message = error
+    found = await _tried(request, api_key.strip())
+    if isinstance(found, _Refusal):
         return pages_of(request).page(
-            request, "session/sign_in.html", status=status, next=next, error=message
+            request, "session/sign_in.html", status=found.status, next=next, error=found.message
         )
     target = safe_target(next, otherwise=path_of(request, "datasets"))
     response = RedirectResponse(target, 303)
-    remember(response, request, api_key.strip())
+    remember(response, request, api_key.strip(), found)
     return response
 
 
@@ -53,16 +60,15 @@ async def sign_out(request: Request) -> Response:
     return response
 
 
-async def _refusal(request: Request, api_key: str) -> tuple[int, str] | None:
-    """Why the key does not do: a status and a sentence; None where it does."""
+async def _tried(request: Request, api_key: str) -> SignedIn | _Refusal:
+    """Whose key it is, or why it does not do."""
     if not api_key:
-        return 422, "Enter an API key."
+        return _Refusal(422, "Enter an API key.")
     if not is_sendable(api_key):
-        return 422, "This is no API key: it has characters that keys do not have."
+        return _Refusal(422, "This is no API key: it has characters that keys do not have.")
     try:
-        await Gateway(request.app.state.http, api_key=api_key).page("/v1/datasets", Dataset, limit=1)
+        return await ask_who(Gateway(request.app.state.http, api_key=api_key))
     except ApiError as error:
-        if error.status in (401, 403):
-            return 401, "The platform does not accept this key."
-        return 503, f"The platform could not check the key: {error}. Try again."
-    return None
+        if error.status == 401:
+            return _Refusal(401, f"The platform does not accept this key: {error}.")
+        return _Refusal(503, f"The platform could not check the key: {error}. Try again.")

@@ -26,7 +26,7 @@ from assay_console.screens.wizard_request import (
     values_of,
     values_of_plan,
 )
-from assay_console.sign_in import Api
+from assay_console.sign_in import EditorApi
 
 router = APIRouter()
 
@@ -59,7 +59,7 @@ class Chosen:
 
 
 @router.get("/evaluations/new", name="evaluation_new")
-async def new(request: Request, api: Api, step: str = "", cursor: str = "", name: str = "") -> Response:
+async def new(request: Request, api: EditorApi, step: str = "", cursor: str = "", name: str = "") -> Response:
     """The first step that is not done, or the one that is asked for."""
     chosen = await _chosen(api, request.query_params)
     done = 1 + (1 if chosen["dataset_id"] else 0) * (2 if chosen["method_id"] else 1)
@@ -73,7 +73,7 @@ async def new(request: Request, api: Api, step: str = "", cursor: str = "", name
 
 
 @router.post("/evaluations/new", name="evaluation_start")
-async def start(request: Request, api: Api) -> Response:
+async def start(request: Request, api: EditorApi) -> Response:
     """Run it, and go to the evaluation; or show the form again with what is wrong."""
     form = await request.form()
     chosen = _with_values(values_of(form), clone_of=str(form.get("clone_of", "")))
@@ -93,7 +93,7 @@ async def start(request: Request, api: Api) -> Response:
 
 
 @router.post("/evaluations/new/plan", name="evaluation_plan")
-async def plan(request: Request, api: Api) -> Response:
+async def plan(request: Request, api: EditorApi) -> Response:
     """The effective plan of the form as it stands, as a part of the page."""
     chosen = _with_values(values_of(await request.form()))
     return pages_of(request).page(request, "wizard/plan.html", is_part=True, **await _planned(api, chosen))
