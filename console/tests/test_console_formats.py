@@ -24,13 +24,13 @@ OF_NUMBERS = (
     formats.seconds,
     formats.size,
 )
-_UNIT_S = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
+_UNIT_S = {"µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
 _UNIT_BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 def _seconds_of(text: str) -> float:
     """What ``seconds`` wrote, read back."""
-    parts = re.findall(r"(-?[\d.,e+-]+) (ms|min|s|h)", text)
+    parts = re.findall(r"(-?[\d.,e+-]+) (µs|ms|min|s|h)", text)
     assert parts, text
     return math.fsum(float(number.replace(",", "")) * _UNIT_S[unit] for number, unit in parts)
 

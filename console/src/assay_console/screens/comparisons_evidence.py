@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from assay.models import CandidateReport, Comparison, Finding, QualityComparison, RuntimeComparison
 from assay.rendering.comparison import conclusion
 from assay.rendering.quality import Outcome, main_metric, outcome
-from assay.rendering.runtime import amount, label
+from assay.rendering.runtime import label
+from assay_console.screens.evaluations_runtime import amount
 
 MAIN_RUNTIME = ("tps", "ttftP50", "ttftP99", "itlP50", "itlP99", "power", "tokensPerWatt")
 """The runtime metrics that stand before all others."""

@@ -77,19 +77,21 @@ def latency_charts(metrics: RunMetrics) -> Sequence[LatencyChart]:
         if not names:
             continue
         estimates = [_estimate(name, details) for name in names]
+        values = [float(metrics.runtime[name] or 0) for name in names]
+        unit, times = _drawn_in(max(values))
         chart = {
             "x": list(range(len(names))),
             "xNames": [name.removeprefix(family) for name in names],
             "series": [
                 {
                     "label": title,
-                    "values": [metrics.runtime[name] for name in names],
-                    "lower": [one.get("low") for one in estimates],
-                    "upper": [one.get("high") for one in estimates],
+                    "values": [value * times for value in values],
+                    "lower": [_scaled(one.get("low"), times) for one in estimates],
+                    "upper": [_scaled(one.get("high"), times) for one in estimates],
                 }
             ],
             "xLabel": "Percentile",
-            "yLabel": "Seconds",
+            "yLabel": unit,
             "kind": "line",
             "interval": "whiskers",
             "zero": True,
@@ -122,16 +124,12 @@ def amount(name: str, value: float | None) -> str:
     if value is None:
         return "?"
     if unit == "s":
-        return "0 s" if value == 0 else _time(value)
+        return "0 s" if value == 0 else seconds(value)
     if known is not None and not unit:
         return percent(value)
     if unit == "tokens":
         return f"{count(value)} tokens"
     return f"{number(value)} {unit}".rstrip()
-
-
-def _time(value: float) -> str:
-    return f"{number(value * 1e6, 3)} µs" if abs(value) < 1e-3 else seconds(value)
 
 
 def _line(name: str, value: float | None, details: Mapping[str, Any]) -> RuntimeLine:
@@ -167,19 +165,31 @@ def _estimate(name: str, details: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
+def _drawn_in(largest: float) -> tuple[str, float]:
+    """The unit of an axis that ends at so many seconds, and how many of it a second has."""
+    if largest >= 1:
+        return "s", 1.0
+    return ("ms", 1e3) if largest >= 1e-3 else ("µs", 1e6)
+
+
+def _scaled(value: float | None, times: float) -> float | None:
+    return None if value is None else value * times
+
+
 def _distribution(title: str, values: Sequence[float]) -> Distribution:
     """``values`` ascending. Of many, every k-th step is drawn; the ends always are."""
     size = len(values)
     every = max(1, size // _MOST_STEPS)
     kept = sorted({*range(0, size, every), size - 1})
+    unit, times = _drawn_in(values[-1])
     shares = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
     return Distribution(
         title=title,
         observations=size,
         chart={
-            "x": [values[index] for index in kept],
+            "x": [values[index] * times for index in kept],
             "series": [{"label": "Share of observations", "values": [(index + 1) / size for index in kept]}],
-            "xLabel": f"{title} (s)",
+            "xLabel": f"{title} ({unit})",
             "yLabel": "Share at or below",
             "kind": "steps",
             "zero": True,
