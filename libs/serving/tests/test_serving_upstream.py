@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assay_serving.http_parser import lone_event
 from assay_serving.types import StampSource
 from assay_serving.upstream import ResponseParser, ServerEvent, UpstreamAddress, UpstreamError, exchange
 
@@ -36,7 +37,8 @@ def test_events_do_not_depend_on_how_the_bytes_are_cut(cuts: list[int]) -> None:
 def test_a_whole_chunk_with_one_event_is_taken_as_it_is() -> None:
     parser = ResponseParser()
     parser.feed(HEAD)
-    assert parser.lone_event(b"b\r\ndata: one\n\n\r\n") == b"one"
+    assert parser.is_between_events
+    assert lone_event(b"b\r\ndata: one\n\n\r\n") == b"one"
     assert parser.feed(b"b\r\ndata: two\n\n\r\n") == [b"two"]
 
 
@@ -48,6 +50,9 @@ def test_a_whole_chunk_with_one_event_is_taken_as_it_is() -> None:
         (HEAD + b"3\r\ndat\r\n", b"8\r\na: one\n\n\r\n"),  # within a line
         (HEAD, b"12\r\ndata: 1\n\ndata: 2\n\n\r\n"),
         (HEAD, b"d\r\ndata: 1\r\n\r\n\r\n"),
+        (HEAD, b"bx\ndata: one\n\n\r\n"),
+        (HEAD, b"+b\r\ndata: one\n\n\r\n"),
+        (HEAD, b"\ndata: one\n\n\r\n"),
         (HEAD, b"c\r\ndata: one\n\n\r\n"),  # a byte is missing
         (HEAD, b"b;x=y\r\ndata: one\n\n\r\n"),
         (HEAD, b"b\r\ndata: one\n\n\r\n0\r\n\r\n"),
@@ -59,7 +64,7 @@ def test_anything_else_is_no_lone_event(came: bytes, raw: bytes) -> None:
     parser = ResponseParser()
     if came:
         parser.feed(came)
-    assert parser.lone_event(raw) is None
+    assert not parser.is_between_events or lone_event(raw) is None
 
 
 @pytest.mark.parametrize(
@@ -84,7 +89,13 @@ def test_a_cut_off_answer_is_an_error(cut: int) -> None:
         parser.close()
 
 
-@pytest.mark.parametrize("raw", [b"SSH-2.0-x\r\n\r\n", STREAM.replace(b"c\r\n", b"zz\r\n", 1)])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"SSH-2.0-x\r\n\r\n",
+        *(STREAM.replace(b"c\r\n", size + b"\r\n", 1) for size in (b"zz", b"-8", b"+c", b"0xc", b"1_0", b"")),
+    ],
+)
 def test_garbage_is_an_error(raw: bytes) -> None:
     with pytest.raises(UpstreamError, match="not a"):
         ResponseParser().feed(raw)

@@ -7,8 +7,8 @@ carry no such stamp; there, and on other systems, the clock is read after the re
 
 import asyncio
 import itertools
+import os
 import socket
-import struct
 import sys
 import time
 from collections.abc import Callable
@@ -16,21 +16,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from assay_serving.http_parser import ResponseParser, UpstreamError
+from assay_serving.ready_sockets import ANCILLARY_BYTES, MOST_EVENTS, kernel_stamp
 from assay_serving.shared_reads import SharedReads
 from assay_serving.tls import TlsChannel, TlsSettings
 from assay_serving.types import StampSource
 
 # Linux' number on every architecture that an adapter runs on; the socket module does not name it.
 _SO_TIMESTAMPNS = 35
-_TIMESPEC = struct.Struct("@ll")
-_ANCILLARY_BYTES = 64
-READ_BYTES = 65536
 # A wall-clock step larger than this between the two ends of a request makes its kernel stamps useless.
 _MAX_CLOCK_STEP_NS = 1_000_000
-# As nearly all tokens come: an HTTP chunk that holds one event.
-_CHUNK_OF_EVENT_END = b"\n\n\r\n"
-# More would save little, and what is left of them when many answers end together would hold up the others.
-_MOST_PENDING = 8
 _turns = itertools.count()
 
 
@@ -68,9 +62,6 @@ class ServerEvent(NamedTuple):
         return self.kernel_mono_ns if source is StampSource.KERNEL else self.read_mono_ns
 
 
-_Read = tuple[bytes, list[tuple[int, int, bytes]], int]
-"""What one read brought, its ancillary data, and when it returned. No bytes: the connection's end."""
-
 OnEvent = Callable[[ServerEvent], None]
 
 
@@ -96,21 +87,21 @@ class Connection:
         "_buffer",
         "_buffers",
         "_done",
+        "_first_held",
         "_idle_in",
+        "_is_held",
         "_is_spent",
         "_last_kernel_ns",
         "_last_read_ns",
         "_loop",
         "_on_event",
         "_parser",
-        "_pending",
         "_reads",
         "_realtime_to_mono_ns",
         "_receive_into",
         "_shared_reads",
         "_socket",
         "_stamps_this_answer",
-        "_take_at",
         "_tls",
         "_tokens_come",
     )
@@ -130,7 +121,7 @@ class Connection:
         self._buffer = memoryview(buffer)
         self._buffers = (buffer,)
         self._tls = tls
-        self._ancillary_bytes = _ANCILLARY_BYTES if stamps_by_kernel else 0
+        self._ancillary_bytes = ANCILLARY_BYTES if stamps_by_kernel else 0
         self._last_kernel_ns = 0  # of the last read that was not a lone event
         self._last_read_ns = 0
         self._stamps_this_answer = stamps_by_kernel
@@ -141,8 +132,8 @@ class Connection:
         self._reads = 0
         self._is_spent = False
         self._realtime_to_mono_ns = 0
-        self._pending: list[_Read] = []
-        self._take_at = 1
+        self._first_held = 1
+        self._is_held = False
         self._tokens_come = False
         # Without the kernel's stamps the time of the read counts, which then must not wait for other sockets.
         self._shared_reads = shared_reads if stamps_by_kernel else None
@@ -209,9 +200,9 @@ class Connection:
     async def run(self, request: bytes, on_event: OnEvent | None) -> UpstreamReply:
         """Send one request and wait for the whole answer; see `Upstream.exchange`."""
         self._parser, self._on_event, self._reads, self._idle_in = ResponseParser(), on_event, 0, None
-        self._pending, self._tokens_come = [], False
+        self._tokens_come = False
         # Streams that begin together shall not be taken together for ever, which would hold up all others.
-        self._take_at = 1 + next(_turns) % _MOST_PENDING
+        self._first_held = 1 + next(_turns) % MOST_EVENTS
         self._stamps_this_answer = self._ancillary_bytes > 0
         self._realtime_to_mono_ns = _realtime_to_mono_ns()
         self._done = self._loop.create_future()
@@ -253,48 +244,17 @@ class Connection:
         return sent
 
     def _on_readable(self) -> None:
-        """Read, and note when; what an ordinary token says is looked at later, many at a time.
-
-        What runs here for each token decides how many streams one process can follow.
-        """
+        """Take what has come: all that was read while the socket was held, or what one read brings."""
         if self._done is None or self._done.done():
             self._end_idle()
             return
         try:
-            count, ancillary, _, _ = self._receive_into(self._buffers, self._ancillary_bytes)
+            if self._is_held:
+                self._take_held()
+            else:
+                self._read()
         except BlockingIOError:
-            return
-        except OSError as error:
-            self._take_pending()
-            self._finish(UpstreamError(f"the engine closed the connection: {error.strerror}"))
-            return
-        data = bytes(self._buffer[:count])
-        pending = self._pending
-        pending.append((data, ancillary, time.monotonic_ns()))
-        # The first token may be waited for, and an answer's end never looks like that of an event's chunk.
-        is_ordinary = self._tokens_come and data.endswith(_CHUNK_OF_EVENT_END)
-        if not is_ordinary or len(pending) >= self._take_at:
-            self._take_pending()
-
-    def _take_pending(self) -> None:
-        pending, self._pending = self._pending, []
-        if self._tokens_come:
-            self._take_at = _MOST_PENDING
-        try:
-            for data, ancillary, read_ns in pending:
-                self._last_read_ns = read_ns
-                if self._tls is not None or not data:
-                    self._take_rarely(data, ancillary)
-                    continue
-                event = self._parser.lone_event(data)
-                if event is None or self._on_event is None or not ancillary:
-                    self._take(data, ancillary)
-                    continue
-                self._reads += 1
-                self._tokens_come = True
-                seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
-                kernel_ns = seconds * 1_000_000_000 + nanoseconds + self._realtime_to_mono_ns
-                self._on_event(ServerEvent(event, kernel_ns, read_ns, self._reads))
+            pass
         except OSError as error:
             self._finish(UpstreamError(f"the engine closed the connection: {error.strerror}"))
         except Exception as error:  # noqa: BLE001 - whatever a callback raises belongs to the waiting request
@@ -302,27 +262,69 @@ class Connection:
         else:
             if self._parser.complete:
                 self._finish(None)
+            elif not self._is_held:
+                self._hold()
 
-    def _take(self, data: bytes, ancillary: list[tuple[int, int, bytes]]) -> None:
+    def _hold(self) -> None:
+        """Let ordinary tokens be read without this connection, many at a time.
+
+        The first token may be waited for, so it is not among them.
+        """
+        is_plain = self._tls is None and self._on_event is not None
+        if (
+            self._shared_reads is not None
+            and is_plain
+            and self._tokens_come
+            and self._parser.is_between_events
+        ):
+            self._shared_reads.hold(
+                self._socket, first=self._first_held, realtime_to_mono_ns=self._realtime_to_mono_ns
+            )
+            self._is_held, self._first_held = True, MOST_EVENTS
+
+    def _take_held(self) -> None:
+        assert self._shared_reads is not None
+        assert self._on_event is not None
+        reads, error = self._shared_reads.take(self._socket)
+        for data, kernel_ns, read_ns, is_event in reads:
+            self._last_read_ns = read_ns
+            if is_event:
+                self._reads += 1
+                self._on_event(ServerEvent(data, kernel_ns, read_ns, self._reads))
+            else:
+                self._is_held = False
+                self._take_any(data, kernel_ns)
+        if error and not self._parser.complete:
+            raise OSError(error, os.strerror(error))
+
+    def _read(self) -> None:
+        count, ancillary, _, _ = self._receive_into(self._buffers, self._ancillary_bytes)
+        data = bytes(self._buffer[:count])
+        self._last_read_ns = time.monotonic_ns()
+        self._take_any(data, kernel_stamp(ancillary, self._realtime_to_mono_ns))
+
+    def _take(self, data: bytes, kernel_ns: int) -> None:
         self._reads += 1
-        self._last_kernel_ns = self._kernel_stamp(ancillary)
+        self._last_kernel_ns = kernel_ns
         events = self._parser.feed(data)
-        if events and not self._last_kernel_ns:
-            self._stamps_this_answer = False
+        if events:
+            self._tokens_come = True
+            if not kernel_ns:
+                self._stamps_this_answer = False
         if len(events) > 1 and not self._parser.complete and self._shared_reads is not None:
             self._shared_reads.note_merged()
         if self._on_event is not None:
             for event in events:
-                self._on_event(ServerEvent(event, self._last_kernel_ns, self._last_read_ns, self._reads))
+                self._on_event(ServerEvent(event, kernel_ns, self._last_read_ns, self._reads))
 
-    def _take_rarely(self, data: bytes, ancillary: list[tuple[int, int, bytes]]) -> None:
-        """Take in what has to be decrypted first; empty `data` is the connection's end."""
+    def _take_any(self, data: bytes, kernel_ns: int) -> None:
+        """Take in what one read brought, decrypted first where need be; no `data` is the connection's end."""
         is_end = not data
         if self._tls is not None and data:
             data = self._tls.decrypt(data)
             is_end = self._tls.is_closed
         if data:  # nothing where only the beginning of a TLS record has come: its last bytes give the time
-            self._take(data, ancillary)
+            self._take(data, kernel_ns)
         if is_end and not self._parser.complete:
             self._parser.close()
 
@@ -340,13 +342,6 @@ class Connection:
             self._shared_reads.remove(self._socket)
         else:
             self._loop.remove_reader(self._socket)
-
-    def _kernel_stamp(self, ancillary: list[tuple[int, int, bytes]]) -> int:
-        if not ancillary:
-            return 0
-        # Nothing else was asked of this socket.
-        seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
-        return int(seconds * 1_000_000_000 + nanoseconds + self._realtime_to_mono_ns)
 
     def _finish(self, error: Exception | None) -> None:
         if self._done is None or self._done.done():

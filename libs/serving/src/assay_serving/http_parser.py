@@ -1,7 +1,11 @@
 """Reads one HTTP/1.1 answer from bytes as they come."""
 
+import re
+
 _MAX_HEAD_BYTES = 65536
 _HEAD_END = b"\r\n\r\n"
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
+_CHUNK_LINE = re.compile(rb"[0-9A-Fa-f]{1,8}\r\n")
 
 
 class UpstreamError(Exception):
@@ -60,24 +64,11 @@ class ResponseParser:
         self.body += content
         return []
 
-    def lone_event(self, data: bytes) -> bytes | None:
-        """The `data:` field where `data` is one whole chunk with one event, as nearly all tokens come.
-
-        None for anything else, which then belongs to `feed`. A processor that just woke up for a token spends
-        most of its time on finding code and data again: few functions and no state to change are what counts.
-        """
-        if not self.is_event_stream or self._rest or self._line or self._is_last_chunk:
-            return None
-        begin = data.find(b"\n") + 1
-        if not data.startswith(b"data:", begin) or data.find(b"\n", begin) != len(data) - 4:
-            return None
-        if not self._is_chunked or not data.endswith(b"\n\n\r\n"):
-            return None
-        try:
-            is_whole = int(data[: begin - 2], 16) == len(data) - begin - 2
-        except ValueError:
-            return None
-        return data[begin + 5 : -4].strip() if is_whole else None
+    @property
+    def is_between_events(self) -> bool:
+        """Whether a chunk of an event stream comes next, which `lone_event` may take instead of `feed`."""
+        is_within = self._rest or self._line or self._is_last_chunk
+        return self.is_event_stream and self._is_chunked and not is_within
 
     def close(self) -> None:
         """The other side has closed: right only where the framing allows it.
@@ -167,8 +158,23 @@ class ResponseParser:
         return [line[5:].strip() for line in lines if line.startswith(b"data:")]
 
 
+def lone_event(data: bytes) -> bytes | None:
+    """The `data:` field of one whole chunk that holds one event of one line, as nearly all tokens come.
+
+    None for anything else, which then belongs to `ResponseParser.feed`. A processor that just woke up for a
+    token spends most of its time on finding code and data again: no state to change is what counts.
+    """
+    begin = data.find(b"\n") + 1
+    if not data.startswith(b"data:", begin) or not data.endswith(b"\n\n\r\n"):
+        return None
+    if data.find(b"\n", begin) != len(data) - 4 or not _CHUNK_LINE.fullmatch(data, 0, begin):
+        return None
+    return data[begin + 5 : -4].strip() if int(data[: begin - 2], 16) == len(data) - begin - 2 else None
+
+
 def _chunk_size(line: bytes) -> int:
-    try:
-        return int(line.split(b";")[0], 16)
-    except ValueError:
-        raise UpstreamError(f"not a chunk size: {line[:40]!r}") from None
+    """Digits only: Python's own reading of numbers also takes signs, prefixes and underscores."""
+    digits = line.split(b";")[0].rstrip(b" \t")
+    if not _CHUNK_SIZE.fullmatch(digits):
+        raise UpstreamError(f"not a chunk size: {line[:40]!r}")
+    return int(digits, 16)

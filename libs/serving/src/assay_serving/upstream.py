@@ -6,7 +6,6 @@
 from collections.abc import Mapping
 
 from assay_serving.http_connection import (
-    READ_BYTES,
     Connection,
     OnEvent,
     ServerEvent,
@@ -14,6 +13,7 @@ from assay_serving.http_connection import (
     UpstreamReply,
 )
 from assay_serving.http_parser import ResponseParser, UpstreamError
+from assay_serving.ready_sockets import READ_BYTES
 from assay_serving.shared_reads import SharedReads
 
 __all__ = [
@@ -33,16 +33,18 @@ class Upstream:
     With `keep_alive` a connection serves one request after the other, which saves a handshake for each; use
     it where the engine does not drop idle connections at a bad moment. Without it every request has a
     connection of its own. A request that meets a kept connection which the engine has closed meanwhile is
-    sent again over a new one. Used from one event loop.
+    sent again over a new one. Used from one event loop. `shared_reads` says how sockets are read.
     """
 
-    def __init__(self, address: UpstreamAddress, *, keep_alive: bool) -> None:
+    def __init__(
+        self, address: UpstreamAddress, *, keep_alive: bool, shared_reads: SharedReads | None = None
+    ) -> None:
         self._address = address
         self._keep_alive = keep_alive
         self._idle: list[Connection] = []
         # One for all connections: it stays in the processor's cache.
         self._buffer = bytearray(READ_BYTES)
-        self._shared_reads = SharedReads()
+        self._shared_reads = shared_reads or SharedReads()
         self._heads: dict[tuple[str, str], bytes] = {}
 
     async def exchange(
@@ -56,7 +58,7 @@ class Upstream:
     ) -> UpstreamReply:
         """Send one request and wait for the whole answer.
 
-        `on_event` is called in order for each server-sent event: at once for the first, up to 32 together for
+        `on_event` is called in order for each server-sent event: at once for the first, up to 8 together for
         those after it; it must be quick.
         An exception in it ends the exchange and is raised here. Cancelling closes the connection, by which
         an engine learns that nobody waits any more. The headers of a method and path are those that they
