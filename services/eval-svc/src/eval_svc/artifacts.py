@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from assay_chassis.errors import Fault
 from assay_chassis.identifiers import new_id
 from assay_chassis.outbox import EventWriter
-from assay_chassis.store import Change, Document, DuplicateKey, Page
+from assay_chassis.store import Change, Document, DuplicateKey, Page, by_name
 from assay_contracts.eval_events import ArtifactRegistered
 from eval_svc.domain import ENDPOINT, ArtifactRegistration, ArtifactSpec, now
 from eval_svc.errors import InvalidArtifact, NameTaken, UnknownArtifact
@@ -73,9 +73,9 @@ class ArtifactRegistry:
             raise UnknownArtifact(f"there is no artifact {artifact_id!r}")
         return found
 
-    async def page(self, *, name: str | None, cursor: str | None, limit: int) -> Page:
-        """Artifacts, newest first, or the one of that name."""
-        query = {"name": name} if name else {}
+    async def page(self, *, name: str | None, search: str | None, cursor: str | None, limit: int) -> Page:
+        """Artifacts, newest first; only that of that name, and with ``search`` in their name."""
+        query = by_name(name, search=search)
         return await self._store.artifacts.page(query, cursor=cursor, limit=limit)
 
     async def replace_endpoint_key(self, artifact_id: str, key: str, *, client: str) -> None:

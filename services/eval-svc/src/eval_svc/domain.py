@@ -3,7 +3,8 @@
 import hashlib
 import json
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -41,6 +42,28 @@ class RunState(StrEnum):
 NEEDS_WORKER = (RunState.QUEUED, RunState.PROVISIONING, RunState.RUNNING)
 FINISHED = (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED)
 RESUMABLE = (RunState.FAILED, RunState.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs to list; those that satisfy all that is set.
+
+    Attributes:
+        name: of exactly this name.
+        search: with this text in their name, in upper or lower case.
+        state: in this state.
+        dataset_id: on this dataset.
+        artifact_id: of this artifact.
+        uses: identifiers of datasets and snapshots which a run has to refer to, all of them, as evaluated
+            rows, as few-shot rows or for a member of a group.
+    """
+
+    name: str | None = None
+    search: str | None = None
+    state: RunState | None = None
+    dataset_id: str | None = None
+    artifact_id: str | None = None
+    uses: Sequence[str] = ()
 
 
 class Strict(BaseModel):

@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from assay_chassis.errors import Fault
@@ -22,6 +22,7 @@ from eval_svc.artifacts import ArtifactRegistry
 from eval_svc.domain import (
     FINISHED,
     RESUMABLE,
+    RunFilter,
     RunProgress,
     RunRequest,
     RunState,
@@ -41,7 +42,7 @@ from eval_svc.errors import (
 )
 from eval_svc.fleet import ServingFleet
 from eval_svc.planning import Planner, power_figures
-from eval_svc.store import EvalStore, SampleLog
+from eval_svc.store import EvalStore, SampleLog, run_query
 
 
 class EvaluationService:
@@ -141,31 +142,9 @@ class EvaluationService:
             raise UnknownRun(f"there is no run {run_id!r}")
         return found
 
-    async def runs(
-        self,
-        *,
-        name: str | None,
-        state: RunState | None,
-        dataset_id: str | None,
-        uses: Sequence[str],
-        cursor: str | None,
-        limit: int,
-    ) -> Page:
-        """Runs, newest first; names of runs need not be unique.
-
-        ``uses`` are identifiers of datasets and snapshots which a run has to refer to, all of them, as
-        evaluated rows, as few-shot rows or for a member of a group.
-        """
-        query: dict[str, Any] = {}
-        if uses:
-            query["uses"] = uses[0] if len(uses) == 1 else {"$all": list(uses)}
-        if name is not None:
-            query["name"] = name
-        if state is not None:
-            query["state"] = state.value
-        if dataset_id is not None:
-            query["dataset_id"] = dataset_id
-        return await self._store.runs.page(query, cursor=cursor, limit=limit)
+    async def runs(self, wanted: RunFilter, *, cursor: str | None, limit: int) -> Page:
+        """Runs, newest first; names of runs need not be unique."""
+        return await self._store.runs.page(run_query(wanted), cursor=cursor, limit=limit)
 
     async def cancel(self, run_id: str, *, client: str) -> Document:
         """Cancel a run: at once when nobody works on it, else as soon as its worker looks.

@@ -6,9 +6,20 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from assay_chassis.leases import LeaseLost
-from assay_chassis.store import Collection, Document, DuplicateKey, Index, OutboxEntry, Page, Store
+from assay_chassis.store import (
+    Collection,
+    Document,
+    DuplicateKey,
+    Index,
+    OutboxEntry,
+    Page,
+    Store,
+    by_name,
+)
 from assay_serving.types import InstanceLog
-from eval_svc.domain import NEEDS_WORKER, is_settled
+from eval_svc.domain import NEEDS_WORKER, RunFilter, is_settled
+
+_ARTIFACT_ID = "plan.artifact.id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +47,7 @@ class EvalStore:
                     Index(("idempotency_key",), unique=True, sparse=True),
                     Index(("state", "sort_key")),
                     Index(("dataset_id", "sort_key")),
+                    Index((_ARTIFACT_ID, "sort_key")),
                     Index(("uses", "sort_key")),
                     Index(("name", "sort_key")),
                     Index(("sort_key",)),
@@ -75,6 +87,20 @@ class EvalStore:
         """The kept end of an instance's log; ``None`` where there is none."""
         found = await self.instance_logs.get(f"{run_id}:{instance_id}")
         return None if found is None else InstanceLog(text=found["text"], is_cut=found["is_cut"])
+
+
+def run_query(wanted: RunFilter) -> Document:
+    """What the collection of runs is asked for."""
+    query = by_name(wanted.name, search=wanted.search)
+    if wanted.uses:
+        query["uses"] = wanted.uses[0] if len(wanted.uses) == 1 else {"$all": list(wanted.uses)}
+    if wanted.state is not None:
+        query["state"] = wanted.state.value
+    if wanted.dataset_id is not None:
+        query["dataset_id"] = wanted.dataset_id
+    if wanted.artifact_id is not None:
+        query[_ARTIFACT_ID] = wanted.artifact_id
+    return query
 
 
 class LogSummary(NamedTuple):

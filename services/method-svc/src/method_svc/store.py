@@ -9,7 +9,7 @@ from typing import Any
 from assay_chassis.errors import Unavailable
 from assay_chassis.infrastructure import Infrastructure
 from assay_chassis.outbox import EventWriter
-from assay_chassis.store import Change, Collection, Document, DuplicateKey, Index
+from assay_chassis.store import Change, Collection, Document, DuplicateKey, Index, by_name
 from assay_contracts.method_events import MethodVersionCreated
 from method_svc.domain.fit import DatasetSchema
 from method_svc.domain.methods import (
@@ -96,10 +96,11 @@ class MethodStore:
             raise VersionNotFound(method_id=method_id, version=number, newest=newest)
         return _version(document, number - 1)
 
-    async def methods(self, *, name: str | None, cursor: str | None, limit: int) -> Listing:
-        """Methods in their newest version, newest method first; only that of the name if one is given."""
-        query = {} if name is None else {"name": name}
-        page = await self._methods.page(query, cursor=cursor, limit=limit)
+    async def methods(
+        self, *, name: str | None, search: str | None, cursor: str | None, limit: int
+    ) -> Listing:
+        """Methods in their newest version, newest first; only of that name, and with ``search`` in it."""
+        page = await self._methods.page(by_name(name, search=search), cursor=cursor, limit=limit)
         return Listing([_version(document, -1) for document in page.items], page.next_cursor)
 
     async def _document(self, method_id: str) -> Document:

@@ -12,6 +12,7 @@ from assay_chassis.store.changes import Change, Document, DuplicateKey, Index, O
 from assay_chassis.store.database import Store, open_store
 from assay_chassis.store.documents import Collection
 from assay_chassis.store.files import FileStore
+from assay_chassis.store.queries import by_name
 
 __all__ = [
     "Change",
@@ -23,5 +24,6 @@ __all__ = [
     "OutboxEntry",
     "Page",
     "Store",
+    "by_name",
     "open_store",
 ]

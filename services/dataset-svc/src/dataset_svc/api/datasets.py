@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from assay_chassis.web import problems
 from dataset_svc.api.models import DatasetModel, DatasetPage, NewDataset
-from dataset_svc.api.parameters import Cursor, DatasetId, Limit, Opened
+from dataset_svc.api.parameters import Cursor, DatasetId, Limit, Opened, Search
 from dataset_svc.errors import DatasetNotFound, NameTaken
 
 router = APIRouter(tags=["datasets"])
@@ -26,10 +26,15 @@ async def create_dataset(body: NewDataset, services: Opened) -> DatasetModel:
 
 @router.get("/datasets", summary="List datasets")
 async def list_datasets(
-    services: Opened, name: str | None = None, cursor: Cursor = None, limit: Limit = 50
+    services: Opened,
+    name: str | None = None,
+    search: Search = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
 ) -> DatasetPage:
     """Datasets, newest first; with `name`, those of exactly that name."""
-    return DatasetPage.model_validate(await services.datasets.datasets(name=name, cursor=cursor, limit=limit))
+    page = await services.datasets.datasets(name=name, search=search, cursor=cursor, limit=limit)
+    return DatasetPage.model_validate(page)
 
 
 @router.get("/datasets/{dataset_id}", summary="Get a dataset", responses=problems(DatasetNotFound))

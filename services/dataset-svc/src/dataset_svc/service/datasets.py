@@ -30,9 +30,11 @@ class DatasetService:
         """The dataset; raises DatasetNotFound."""
         return (await self._with_ingests([await self._stores.datasets.dataset(dataset_id)]))[0]
 
-    async def datasets(self, *, name: str | None, cursor: str | None, limit: int) -> Listing:
+    async def datasets(
+        self, *, name: str | None, search: str | None, cursor: str | None, limit: int
+    ) -> Listing:
         """Datasets, newest first."""
-        page = await self._stores.datasets.datasets(name=name, cursor=cursor, limit=limit)
+        page = await self._stores.datasets.datasets(name=name, search=search, cursor=cursor, limit=limit)
         return replace(page, items=await self._with_ingests(page.items))
 
     async def _with_ingests(self, datasets: list[Dataset]) -> list[Dataset]:

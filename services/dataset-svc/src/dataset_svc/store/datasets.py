@@ -1,7 +1,7 @@
 """The registry's documents."""
 
 from assay_chassis.outbox import EventWriter
-from assay_chassis.store import Change, Collection, DuplicateKey, Index, Store
+from assay_chassis.store import Change, Collection, DuplicateKey, Index, Store, by_name
 from assay_contracts.dataset_events import DatasetCreated, DatasetDeleted
 from dataset_svc.domain.datasets import Dataset, Listing
 from dataset_svc.errors import DatasetNotFound, NameTaken
@@ -81,8 +81,9 @@ class DatasetStore:
             dataset.id, frees={"name": f"deleted:{dataset.id}"}, events=self._events(event)
         )
 
-    async def datasets(self, *, name: str | None, cursor: str | None, limit: int) -> Listing:
-        """Datasets, newest first; only those of that name if one is given."""
-        query = {} if name is None else {"name": name}
-        page = await self.collection.page(query, cursor=cursor, limit=limit)
+    async def datasets(
+        self, *, name: str | None, search: str | None, cursor: str | None, limit: int
+    ) -> Listing:
+        """Datasets, newest first; only those of that name, and with ``search`` in their name."""
+        page = await self.collection.page(by_name(name, search=search), cursor=cursor, limit=limit)
         return Listing([dataset_of(document) for document in page.items], page.next_cursor)

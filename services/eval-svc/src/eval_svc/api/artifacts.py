@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from assay_chassis.store import Document
 from assay_chassis.web import PageModel, client_of, problems
-from eval_svc.api.parameters import Cursor, Limit, Service
+from eval_svc.api.parameters import Cursor, Limit, Search, Service
 from eval_svc.artifacts import ArtifactRegistry
 from eval_svc.domain import ArtifactRegistration, ArtifactSpec, EndpointKeyBody
 from eval_svc.errors import BackendNotConfigured, InvalidArtifact, NameTaken, UnknownArtifact
@@ -85,10 +85,14 @@ async def register_artifact(
 
 @router.get("/artifacts", tags=["artifacts"])
 async def list_artifacts(
-    registry: Registry, name: str | None = None, cursor: Cursor = None, limit: Limit = 50
+    registry: Registry,
+    name: str | None = None,
+    search: Search = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
 ) -> ArtifactPage:
-    """Artifacts, newest first."""
-    page = await registry.page(name=name, cursor=cursor, limit=limit)
+    """Artifacts, newest first; with `name`, the one of exactly that name."""
+    page = await registry.page(name=name, search=search, cursor=cursor, limit=limit)
     return ArtifactPage(items=[_artifact(item) for item in page.items], next_cursor=page.next_cursor)
 
 

@@ -7,8 +7,8 @@ from fastapi.responses import PlainTextResponse
 
 from assay_chassis.web import client_of, problems
 from eval_svc.api.documents import Block, PlanAnswer, Run, RunPage, SamplePage
-from eval_svc.api.parameters import Cursor, Limit, Service
-from eval_svc.domain import RunRequest, RunState, SampleRecord
+from eval_svc.api.parameters import Cursor, Limit, Search, Service
+from eval_svc.domain import RunFilter, RunRequest, RunState, SampleRecord
 from eval_svc.errors import (
     IdempotencyKeyReused,
     InvalidCursor,
@@ -72,8 +72,10 @@ async def start_evaluation(
 async def list_evaluations(
     service: Service,
     name: str | None = None,
+    search: Search = None,
     state: RunState | None = None,
     dataset_id: str | None = None,
+    artifact_id: str | None = None,
     uses_dataset: Annotated[str | None, Query(description=USES.format("dataset"))] = None,
     uses_snapshot: Annotated[str | None, Query(description=USES.format("snapshot"))] = None,
     cursor: Cursor = None,
@@ -83,14 +85,15 @@ async def list_evaluations(
 
     The `series` of power sensors are left out; a single run has them.
     """
-    page = await service.runs(
+    wanted = RunFilter(
         name=name,
+        search=search,
         state=state,
         dataset_id=dataset_id,
+        artifact_id=artifact_id,
         uses=[used for used in (uses_dataset, uses_snapshot) if used is not None],
-        cursor=cursor,
-        limit=limit,
     )
+    page = await service.runs(wanted, cursor=cursor, limit=limit)
     return RunPage(items=[_run(without_series(item)) for item in page.items], next_cursor=page.next_cursor)
 
 

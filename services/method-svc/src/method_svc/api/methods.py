@@ -7,7 +7,7 @@ from pydantic import Field, JsonValue
 
 from assay_chassis.web import PageModel, client_of, problems
 from assay_harness.spec import Recipe
-from method_svc.api.parameters import Body, CheckedRecipe, Cursor, Identifier, Limit, Opened, Shown
+from method_svc.api.parameters import Body, CheckedRecipe, Cursor, Identifier, Limit, Opened, Search, Shown
 from method_svc.domain.methods import MAX_DESCRIPTION_CHARACTERS, NAME_PATTERN
 from method_svc.domain.templates import templates
 from method_svc.errors import (
@@ -125,10 +125,15 @@ async def create_method(body: NewMethod, request: Request, services: Opened) -> 
 
 @router.get("/methods", summary="List methods")
 async def list_methods(
-    services: Opened, name: str | None = None, cursor: Cursor = None, limit: Limit = 50
+    services: Opened,
+    name: str | None = None,
+    search: Search = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
 ) -> MethodPage:
     """Methods in their newest version, newest method first; with `name`, that of exactly that name."""
-    return MethodPage.model_validate(await services.methods.methods(name=name, cursor=cursor, limit=limit))
+    page = await services.methods.methods(name=name, search=search, cursor=cursor, limit=limit)
+    return MethodPage.model_validate(page)
 
 
 @router.get("/methods/{method_id}", summary="Get a method", responses=problems(MethodNotFound))

@@ -12,6 +12,15 @@ from method_svc.service import Services
 
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before", max_length=200)]
 Limit = Annotated[int, Query(ge=1, le=200)]
+Search = Annotated[
+    str | None,
+    Query(
+        min_length=1,
+        max_length=200,
+        pattern="^[^\\x00]+$",
+        description="only those with this text in their name, in upper or lower case",
+    ),
+]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,100}$")]
 
 

@@ -113,9 +113,11 @@ class MethodService:
         """A version; raises MethodNotFound, VersionNotFound."""
         return await self._store.version(method_id, number)
 
-    async def methods(self, *, name: str | None, cursor: str | None, limit: int) -> Listing:
+    async def methods(
+        self, *, name: str | None, search: str | None, cursor: str | None, limit: int
+    ) -> Listing:
         """Methods in their newest version, newest method first."""
-        return await self._store.methods(name=name, cursor=cursor, limit=limit)
+        return await self._store.methods(name=name, search=search, cursor=cursor, limit=limit)
 
     async def remember_snapshot(self, event: SnapshotReady) -> None:
         """Keep the schema that the event tells of, unless a newer one is known."""
