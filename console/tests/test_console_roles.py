@@ -44,7 +44,7 @@ OWN_SESSION = {"sign_in_submit", "sign_out"}
 FORM_PAGES = frozenset(
     name
     for name in NAMES
-    if name.startswith("wizard/")
+    if name.startswith(("wizard/", "keys/"))
     or name
     in {
         *("artifacts/new.html", "comparisons/new.html", "decisions/new.html", "policies/form.html"),

@@ -11,6 +11,7 @@ from assay_console.screens import (
     decisions,
     evaluations,
     health,
+    keys,
     methods,
     policies,
     samples,
@@ -33,4 +34,5 @@ ROUTERS: Sequence[APIRouter] = (
     policies.router,
     trends.router,
     health.router,
+    keys.router,
 )
