@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 UV_VERSION := 0.13.9
 MEMBERS := libs/contracts libs/serving libs/harness libs/evidence libs/chassis \
-           services/dataset-svc services/method-svc services/eval-svc services/metrics-svc \
+           services/access-svc services/dataset-svc services/method-svc services/eval-svc services/metrics-svc \
            adapters/cpu adapters/gpu adapters/rngd client console allinone
 PROJECTS := $(addsuffix /pyproject.toml,$(MEMBERS))
-PACKAGES := assay_contracts assay_serving assay_harness assay_evidence assay_chassis dataset_svc method_svc eval_svc metrics_svc \
+PACKAGES := assay_contracts assay_serving assay_harness assay_evidence assay_chassis access_svc dataset_svc method_svc eval_svc metrics_svc \
             assay_adapter_cpu assay_adapter_gpu assay_adapter_rngd assay assay_console assay_allinone
 SETUP := $(VENV)/.setup-done
 

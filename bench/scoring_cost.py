@@ -33,6 +33,7 @@ from fastapi import FastAPI, Response
 
 from assay_chassis.bus import open_bus
 from assay_chassis.identifiers import new_id
+from assay_chassis.identity import Role, SignedIdentity
 from assay_chassis.local import mongo_local, nats_local
 from assay_chassis.telemetry import Telemetry
 from assay_contracts.envelope import Event, envelop
@@ -43,7 +44,7 @@ from assay_harness.spec import BuiltinTask, RowFiles, TaskOptions
 
 BLOCK = 64
 TOKENS = 27
-KEY = "benchmark-internal-key"
+KEY = "the internal key of the benchmarks"
 RESPONSE = "She has 3 + 4 = 7 apples, because 3 and 4 make 7 in all, as one sees.\n#### 7"
 RECIPE = BuiltinTask(task="gsm8k")
 
@@ -239,11 +240,11 @@ def events_of(run: PreparedRun) -> Iterator[Event]:
 async def scored(url: str, nats_url: str, run: PreparedRun) -> float:
     """Tell of the run and wait until its metrics are final; seconds."""
     telemetry = Telemetry(service_name="bench", otlp_endpoint=None)
-    headers = {"x-assay-internal-key": KEY, "x-assay-client": "bench"}
+    bench = SignedIdentity(internal_key=KEY, client="bench", role=Role.VIEWER)
     began = time.perf_counter()
     async with (
         open_bus(nats_url, name="bench", telemetry=telemetry) as bus,
-        httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client,
+        httpx.AsyncClient(base_url=url, auth=bench, timeout=30) as client,
     ):
         await bus.ensure_streams()
         for event in events_of(run):

@@ -20,6 +20,7 @@ OURS = [
     "method-svc",
     "eval-svc",
     "metrics-svc",
+    "access-svc",
     "eval-worker",
     "console",
     "cpu-adapter",
@@ -56,23 +57,27 @@ def test_our_containers_run_modules_that_exist(services: dict[str, Any], name: s
     assert (ROOT / services[name]["build"]["dockerfile"]).is_file()
 
 
-@pytest.mark.parametrize("name", ["dataset-svc", "method-svc", "eval-svc", "metrics-svc", "eval-worker"])
+@pytest.mark.parametrize(
+    "name", ["dataset-svc", "method-svc", "eval-svc", "metrics-svc", "access-svc", "eval-worker"]
+)
 def test_services_get_the_variables_that_they_get_on_one_machine(
     services: dict[str, Any], tmp_path: Path, name: str
 ) -> None:
     (tmp_path / "run").mkdir()
-    ports = Ports(*range(1, 13))
+    ports = Ports(*range(1, 14))
     local = service_environment(tmp_path, ports=ports, settings=PlatformSettings())
     # The image sets these two for all; containers have no proxy of a user to bypass.
     expected = set(local) - {"ASSAY_HOME", "PYTHONUNBUFFERED", "NO_PROXY", "no_proxy"}
     # On one machine the services inherit these from the user.
     inherited = {"HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE"} if name == "dataset-svc" else set()
-    assert set(services[name]["environment"]) == expected | inherited
+    # Only this one knows the first key.
+    own = {"ASSAY_API_KEY", "ASSAY_API_CLIENT"} if name == "access-svc" else set()
+    assert set(services[name]["environment"]) == expected | inherited | own
 
 
 def test_a_service_listens_where_the_others_look_for_it(services: dict[str, Any]) -> None:
     gateway = services["gateway-configuration"]["environment"]
-    for name in ("dataset", "method", "eval", "metrics"):
+    for name in ("dataset", "method", "eval", "metrics", "access"):
         environment = services[f"{name}-svc"]["environment"]
         port = environment[f"ASSAY_{name.upper()}_PORT"]
         assert environment[f"ASSAY_{name.upper()}_URL"] == f"http://{name}-svc:{port}"

@@ -32,6 +32,7 @@ PORTS = Ports(
     gpu_adapter=10,
     rngd_adapter=11,
     console=12,
+    access=13,
 )
 
 
@@ -92,15 +93,18 @@ def test_every_process_finds_the_others_where_they_are(home: Path) -> None:
     console = specs["console"].environment
     assert console == {"ASSAY_CONSOLE_PORT": "12", "ASSAY_CONSOLE_GATEWAY_URL": "http://127.0.0.1:1"}
     environment = specs["eval-worker"].environment
-    assert environment == specs["services"].environment
+    key = (home / "api-key").read_text().strip()
+    only_services = {"ASSAY_API_KEY": key, "ASSAY_API_CLIENT": "owner"}
+    assert {**environment, **only_services} == specs["services"].environment
+    assert environment.keys().isdisjoint(only_services), "a worker has no use for a client's key"
     assert environment["ASSAY_NATS_URL"] == "nats://127.0.0.1:2"
     assert environment["ASSAY_MONGO_URI"] == "mongodb://127.0.0.1:4/?retryWrites=false"
     assert environment["ASSAY_ADAPTERS"] == "cpu=127.0.0.1:5"
     assert (environment["ASSAY_EVAL_PORT"], environment["ASSAY_EVAL_URL"]) == ("8", "http://127.0.0.1:8")
     configuration = gateway_configuration_of(home / "run" / "envoy.yaml")
-    assert environment["ASSAY_INTERNAL_KEY"] in configuration
-    assert (home / "api-key").read_text().strip() in configuration
-    assert environment["ASSAY_INTERNAL_KEY"] != (home / "api-key").read_text().strip()
+    assert environment["ASSAY_INTERNAL_KEY"] not in configuration
+    assert key not in configuration, "the gateway knows no secret"
+    assert environment["ASSAY_INTERNAL_KEY"] != key
 
 
 def test_adapters_run_where_the_operator_asks_for_them(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,6 +142,7 @@ def gateway_configuration_of(path: Path) -> str:
         "eval",
         "metrics",
         "console",
+        "access",
     ]
     return text
 
@@ -195,29 +200,26 @@ def test_up_with_a_bad_setting_names_it(home: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_the_containers_configuration_is_the_same_but_for_addresses_and_keys(home: Path) -> None:
+def test_the_containers_configuration_is_the_same_but_for_addresses(home: Path) -> None:
     process_specs(home, ports=PORTS, settings=PlatformSettings())
     local = (home / "run" / "envoy.yaml").read_text().splitlines()
     result = command(
         "gateway-configuration",
         str(home / "envoy.yaml"),
-        ASSAY_API_KEY="outer",
-        ASSAY_INTERNAL_KEY="inner",
         ASSAY_EVAL_ADDRESS="evaluation.example:9",
     )
     assert result.returncode == 0, result.stderr
     container = (home / "envoy.yaml").read_text().splitlines()
     differing = [line for line, other in zip(container, local, strict=True) if line != other]
     words = json.dumps(differing)
-    for expected in ("0.0.0.0", "dataset-svc", "evaluation.example", "outer", "inner", "/dev/stdout"):
+    for expected in ("0.0.0.0", "dataset-svc", "evaluation.example", "/dev/stdout"):
         assert expected in words
-    assert len(differing) == 9
+    assert len(differing) == 8
 
 
-def test_a_container_without_its_keys_is_refused_naming_them(home: Path) -> None:
-    result = command("gateway-configuration", str(home / "envoy.yaml"))
+def test_a_container_with_a_malformed_address_is_refused_naming_it(home: Path) -> None:
+    result = command("gateway-configuration", str(home / "envoy.yaml"), ASSAY_EVAL_ADDRESS="nowhere")
     assert result.returncode == 2
-    assert "api_key" in result.stderr
-    assert "internal_key" in result.stderr
+    assert "'nowhere' is no address" in result.stderr
     assert "Traceback" not in result.stderr
     assert not (home / "envoy.yaml").exists()

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from assay_allinone.gateway import GatewayConfiguration, Upstream, Upstreams
-from assay_allinone.platform import CLIENT_NAME, PortTaken, RunningPlatform, platform
+from assay_allinone.platform import PortTaken, RunningPlatform, platform
 from assay_allinone.settings import GatewaySettings
 from assay_allinone.supervisor import AlreadyRunning
 from assay_chassis.local import ServerNotInstalled
@@ -85,9 +85,6 @@ def write_gateway_configuration(path: Path) -> int:
                 for name in Upstreams.__dataclass_fields__
             }
         ),
-        api_key=settings.api_key.get_secret_value(),
-        client_name=CLIENT_NAME,
-        internal_key=settings.internal_key.get_secret_value(),
         access_log=Path("/dev/stdout"),
     ).write(path)
     return 0

@@ -40,6 +40,7 @@ class Upstreams:
     method: Upstream
     eval: Upstream
     metrics: Upstream
+    access: Upstream
     console: Upstream
 
 
@@ -47,34 +48,25 @@ class Upstreams:
 class GatewayConfiguration:
     """All in which one gateway differs from another.
 
-    ``api_key`` is the key of the one client, whose name the services see as ``client_name``;
-    ``internal_key`` is what the gateway shows the services. ``access_log`` gets one JSON object per line
-    and request.
+    ``access_log`` gets one JSON object per line and request.
     """
 
     listen: Upstream
     upstreams: Upstreams
-    api_key: str
-    client_name: str
-    internal_key: str
     access_log: Path
 
     def render(self) -> str:
-        """The Envoy configuration (YAML); it contains both keys."""
+        """The Envoy configuration (YAML)."""
         values: dict[str, str | int] = {
             "listen_host": self.listen.host,
             "listen_port": self.listen.port,
-            "api_key": self.api_key,
-            "client_name": self.client_name,
-            "internal_key": self.internal_key,
             "access_log": str(self.access_log),
         }
         for name, upstream in asdict(self.upstreams).items():
             values[f"{name}_host"] = upstream["host"]
             values[f"{name}_port"] = upstream["port"]
-        # A JSON string is a YAML string whatever it contains; Envoy reads % in a header value as a command.
+        # A JSON string is a YAML string whatever it contains.
         quoted = {name: json.dumps(value) for name, value in values.items()}
-        quoted["internal_key"] = quoted["internal_key"].replace("%", "%%")
         return Template(TEMPLATE.read_text()).substitute(quoted)
 
     def write(self, path: Path) -> None:
@@ -110,7 +102,7 @@ def gateway_command(
             # One worker thread: the services have the other core. Hot restart needs shared memory per
             # instance.
             *("--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"),
-            # The key filter's interface is young, which Envoy says at every start, once per message type.
+            # The body filter's interface is young, which Envoy says at every start, once per message type.
             *("--component-log-level", "misc:error"),
             *("--file-flush-interval-msec", "500"),
             # On the end of the process, connections get this long (seconds) to finish.

@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import SecretStr
 
+import access_svc.settings
+import access_svc.wiring
 import dataset_svc.settings
 import dataset_svc.wiring
 import eval_svc.settings
@@ -16,7 +18,7 @@ import method_svc.wiring
 import metrics_svc.settings
 import metrics_svc.wiring
 
-KEY = SecretStr("only-the-description-is-made")
+KEY = SecretStr("only the descriptions are made here")
 
 
 def documents() -> dict[str, dict[str, Any]]:
@@ -26,6 +28,9 @@ def documents() -> dict[str, dict[str, Any]]:
         "method-svc": method_svc.wiring.create_app(method_svc.settings.Settings(internal_key=KEY)),
         "eval-svc": eval_svc.wiring.create_app(eval_svc.settings.Settings(internal_key=KEY)),
         "metrics-svc": metrics_svc.wiring.create_app(metrics_svc.settings.Settings(internal_key=KEY)),
+        "access-svc": access_svc.wiring.create_app(
+            access_svc.settings.Settings(internal_key=KEY, api_key=KEY)
+        ),
     }
     return {name: app.openapi() for name, app in apps.items()}
 

@@ -59,6 +59,7 @@ class Ports:
     gpu_adapter: int
     rngd_adapter: int
     console: int
+    access: int
 
     def of_adapter(self, backend: str) -> int:
         """The port of the adapter of a backend."""
@@ -154,7 +155,12 @@ def process_specs(home: Path, *, ports: Ports, settings: PlatformSettings) -> li
         ProcessSpec(
             name="services",
             argv=(sys.executable, "-m", "assay_allinone.services"),
-            environment=environment,
+            # access-svc is among them; the other processes have no use for the key.
+            environment={
+                **environment,
+                "ASSAY_API_KEY": secret(home / "api-key", prefix="assay_"),
+                "ASSAY_API_CLIENT": CLIENT_NAME,
+            },
             depends_on=stores,
             ready=AllProbes(readiness),
             start_timeout=_SERVICES_START_TIMEOUT,
@@ -183,9 +189,6 @@ def process_specs(home: Path, *, ports: Ports, settings: PlatformSettings) -> li
                     **{name: Upstream(LOOPBACK, port) for name, port in services.items()},
                     console=Upstream(LOOPBACK, ports.console),
                 ),
-                api_key=secret(home / "api-key", prefix="assay_"),
-                client_name=CLIENT_NAME,
-                internal_key=secret(home / "run" / "internal-key", prefix=""),
                 access_log=home / "logs" / "access.log",
             ),
             path=home / "run" / "envoy.yaml",

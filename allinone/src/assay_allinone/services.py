@@ -1,4 +1,4 @@
-"""The four services in one process: four web servers on their own ports, one event loop.
+"""The services in one process: web servers on their own ports, one event loop.
 
 Run as ``python -m assay_allinone.services``; every service reads the settings that it reads on its own. Each
 application has its own server, so its lifespan runs exactly as it does alone. When one of them ends, all end,
@@ -15,12 +15,12 @@ from collections.abc import Iterator, Sequence
 
 import uvicorn
 
-SERVICES = ("dataset", "method", "eval", "metrics")
+SERVICES = ("dataset", "method", "eval", "metrics", "access")
 """Short names; the package of ``dataset`` is ``dataset_svc``, its port setting ``dataset_port``."""
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves the signals to this process: four of them would each take them from the others."""
+    """A server that leaves the signals to this process: each of them would take them from the others."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -45,9 +45,7 @@ class GatewaySettings(BaseSettings):
 
     Attributes:
         gateway_listen: ``host:port`` that Envoy binds.
-        dataset_address: ``host:port`` of dataset-svc; likewise the three others and the console.
-        api_key: the key of the API's client.
-        internal_key: what the gateway shows the services, the same as theirs.
+        dataset_address: ``host:port`` of dataset-svc; likewise the other services and the console.
     """
 
     model_config = SettingsConfigDict(env_prefix="ASSAY_", extra="ignore", frozen=True)
@@ -57,6 +55,5 @@ class GatewaySettings(BaseSettings):
     method_address: str = "method-svc:8002"
     eval_address: str = "eval-svc:8003"
     metrics_address: str = "metrics-svc:8004"
+    access_address: str = "access-svc:8006"
     console_address: str = "console:8005"
-    api_key: SecretStr
-    internal_key: SecretStr

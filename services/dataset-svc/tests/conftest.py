@@ -15,11 +15,10 @@ from pydantic import SecretStr
 from starlette.types import ASGIApp
 
 from assay_chassis.local import LocalServer
-from assay_chassis.web import INTERNAL_KEY_HEADER
+from assay_chassis.testing import INTERNAL_KEY, as_client
 from dataset_svc.settings import Settings
 from dataset_svc.wiring import create_app
 
-KEY = "test-internal-key"
 Serve = Callable[[ASGIApp], AbstractAsyncContextManager[str]]
 
 
@@ -95,7 +94,7 @@ def api_at(serve: Serve, killable_nats: LocalServer, mongo_uri: str) -> Callable
                 home=home,
                 nats_url=killable_nats.url,
                 mongo_uri=mongo_uri,
-                internal_key=SecretStr(KEY),
+                internal_key=SecretStr(INTERNAL_KEY),
                 **{"eval_url": url, "deletion_sweep_s": 0.2, **more},
                 _env_file=None,
             )
@@ -105,7 +104,7 @@ def api_at(serve: Serve, killable_nats: LocalServer, mongo_uri: str) -> Callable
                 httpx.AsyncClient(
                     transport=httpx.ASGITransport(app=app, raise_app_exceptions=False),
                     base_url="http://dataset",
-                    headers={INTERNAL_KEY_HEADER: KEY},
+                    auth=as_client(),
                     timeout=60,
                 ) as http,
             ):

@@ -25,7 +25,7 @@ from assay_chassis.local import LocalServer
 from assay_chassis.processes import PortReservation
 from assay_chassis.store import Change, open_store
 from assay_chassis.telemetry import Telemetry
-from assay_chassis.web import INTERNAL_KEY_HEADER
+from assay_chassis.testing import INTERNAL_KEY, as_client
 from assay_contracts.dataset_events import IngestCancelled, IngestFailed, SnapshotReady
 from assay_contracts.envelope import Envelope, Event
 
@@ -305,7 +305,7 @@ async def test_another_service_goes_on_after_a_kill(
             "ASSAY_HOME": str(tmp_path),
             "ASSAY_NATS_URL": killable_nats.url,
             "ASSAY_MONGO_URI": mongo_uri,
-            "ASSAY_INTERNAL_KEY": "test-internal-key",
+            "ASSAY_INTERNAL_KEY": INTERNAL_KEY,
             "ASSAY_DATASET_PORT": str(port.port),
             "ASSAY_INGEST_LEASE_S": "2",
             "HF_ENDPOINT": hub.url,
@@ -313,9 +313,7 @@ async def test_another_service_goes_on_after_a_kill(
         stderr=subprocess.DEVNULL,
     )
     try:
-        async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{port.port}", headers={INTERNAL_KEY_HEADER: "test-internal-key"}
-        ) as http:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port.port}", auth=as_client()) as http:
 
             async def ready() -> bool:
                 try:

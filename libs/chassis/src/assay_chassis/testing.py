@@ -16,7 +16,18 @@ import pytest
 import uvicorn
 from starlette.types import ASGIApp
 
+from assay_chassis.identity import Role, SignedIdentity
 from assay_chassis.local import LocalServer, ServerNotInstalled, mongo_local, nats_local
+
+INTERNAL_KEY = "the internal key of the tests, 32 bytes and more"
+"""What the services under test sign and check identities with."""
+
+
+def as_client(
+    client: str = "tester", *, role: Role = Role.ADMIN, internal_key: str = INTERNAL_KEY
+) -> SignedIdentity:
+    """``AsyncClient(auth=as_client())``: what access-svc would say of the caller."""
+    return SignedIdentity(internal_key=internal_key, client=client, role=role)
 
 
 @pytest.fixture(scope="session")

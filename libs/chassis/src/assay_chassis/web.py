@@ -1,11 +1,9 @@
-"""Web application factory: problem+json, request ids, keys, health, traces, documentation pages.
+"""Web application factory: problem+json, request ids, health, traces, documentation pages.
 
-Errors follow RFC 9457 (problem details). The gateway checks the caller's key and hands on who it is; a
-service trusts that only together with the internal key, which a client cannot know.
+Errors follow RFC 9457 (problem details). Who may call a route is said at the route: ``assay_chassis.guard``.
 """
 
 import logging
-import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict
@@ -21,14 +19,14 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from assay_chassis.errors import Fault, ServiceError, Unauthorized, Unavailable
+from assay_chassis.errors import Fault, Forbidden, ServiceError, Unauthorized, Unavailable
+from assay_chassis.guard import identity_of
 from assay_chassis.identifiers import new_id
+from assay_chassis.identity import IdentityReader
 from assay_chassis.telemetry import TRACEPARENT, Telemetry
 
 logger = logging.getLogger(__name__)
 
-CLIENT_HEADER = "x-assay-client"
-INTERNAL_KEY_HEADER = "x-assay-internal-key"
 REQUEST_ID_HEADER = "x-request-id"
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 PROBLEM_TYPE_PREFIX = "urn:assay:problem:"
@@ -78,8 +76,8 @@ def problems(*classes: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
 
 
 def client_of(request: Request) -> str:
-    """Who sent the request: the name that the gateway's key check found, or the calling service."""
-    return request.headers.get(CLIENT_HEADER, "unknown")
+    """Who sent the request: the name of the API key's holder, or the calling service."""
+    return identity_of(request).client
 
 
 class _RequestContext:
@@ -138,11 +136,14 @@ def create_web_app(
         title: title of the API.
         description: Markdown shown on top of the documentation.
         version: version of the service.
-        routers: the routes; all of them need the internal key.
-        internal_key: secret that the gateway and the other services send.
+        routers: the routes, each a ``GuardedRoute``: any other kind answers 500.
+        internal_key: secret with which identities are signed, at least 32 bytes.
         telemetry: traces.
         lifespan: opens and closes what the routes use.
         readiness: asked by ``/readyz``; returns details, raises ``Unavailable`` when not ready.
+
+    Raises:
+        ValueError: the internal key is too short.
     """
     app = FastAPI(
         title=title,
@@ -152,25 +153,24 @@ def create_web_app(
         docs_url=f"/docs/{name}",
         redoc_url=None,
         openapi_url=f"/openapi/{name}.json",
-        responses={401: {"model": Problem, "description": Unauthorized.title}},
+        responses=problems(Unauthorized, Forbidden),
     )
+    app.state.identities = IdentityReader(internal_key=internal_key)
     app.add_middleware(_RequestContext, telemetry=telemetry)
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(Exception, _on_surprise)
 
-    # Declared as what a client sends, so that the documentation page can authorise; the gateway has
-    # replaced it by the internal key when a request arrives here.
+    # Declared as what a client sends, so that the documentation page can authorise. The gateway has
+    # replaced it by a signed identity, which the route's guard has read before a dependency runs.
     public_key = APIKeyHeader(name="X-API-Key", auto_error=False, description="API key")
 
-    async def require_key(request: Request, _: str | None = Depends(public_key)) -> None:
-        sent = request.headers.get(INTERNAL_KEY_HEADER, "")
-        if not secrets.compare_digest(sent.encode(), internal_key.encode()):
-            raise Unauthorized("send your API key in the X-API-Key header, through the gateway")
+    async def is_guarded(request: Request, _: str | None = Depends(public_key)) -> None:
+        identity_of(request)
 
     for router in routers:
-        app.include_router(router, dependencies=[Depends(require_key)])
+        app.include_router(router, dependencies=[Depends(is_guarded)])
 
     @app.get("/healthz", include_in_schema=False)
     async def healthz() -> dict[str, str]:
@@ -191,13 +191,14 @@ def _problem(
     title: str,
     detail: str,
     faults: Sequence[Fault] = (),
+    instance: str | None = None,
 ) -> JSONResponse:
     body: dict[str, Any] = {
         "type": f"{PROBLEM_TYPE_PREFIX}{slug}",
         "title": title,
         "status": status,
         "detail": detail,
-        "instance": request.url.path,
+        "instance": instance or request.url.path,
         "request_id": getattr(request.state, "request_id", ""),
     }
     if faults:
@@ -207,8 +208,8 @@ def _problem(
     return JSONResponse(body, status_code=status, media_type=PROBLEM_MEDIA_TYPE)
 
 
-async def _on_service_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, ServiceError)
+def refusal(request: Request, error: ServiceError, *, instance: str | None = None) -> JSONResponse:
+    """The problem document for an error; ``instance`` is the path that was refused, if not the request's."""
     return _problem(
         request,
         status=error.status,
@@ -216,7 +217,13 @@ async def _on_service_error(request: Request, error: Exception) -> JSONResponse:
         title=error.title,
         detail=error.detail,
         faults=error.faults,
+        instance=instance,
     )
+
+
+async def _on_service_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ServiceError)
+    return refusal(request, error)
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:

@@ -1,8 +1,9 @@
 """One example of every event: documentation for readers, and a fixture that the contract tests parse."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from assay_contracts.access_events import KeyCreated, KeyRevoked, KeyRotated
 from assay_contracts.dataset_events import (
     DatasetCreated,
     DatasetDeleted,
@@ -40,6 +41,12 @@ EXAMPLE_TIME: Final = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 _DIGEST = "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"
 _SNAPSHOT_ID = "snap_01kas3sx6p9r2u5x8a1d4g7j0m"
 _INGEST_ID = "ing_01kas3sp1r4u7x0a3d6g9j2m5p"
+_KEY: dict[str, str] = {
+    "key_id": "key_01kas3r1a4d7g0j3m6p9s2v5x8",
+    "name": "ci",
+    "prefix": "assay_k7m2x9qd",
+    "by": "owner",
+}
 _RUN: dict[str, Any] = {
     "run_id": "run_01kas3v7qe8m5w2t9c4xhz6bnd",
     "artifact_id": "art_01kas3tr0d3g6k9p2s5v8y1b4e",
@@ -151,6 +158,9 @@ def examples() -> tuple[Event, ...]:
             samples=792,
             outcome="proven",
         ),
+        KeyCreated(**_KEY, role="editor", expires_at=EXAMPLE_TIME + timedelta(days=90)),
+        KeyRotated(**_KEY, old_secret_until=EXAMPLE_TIME + timedelta(hours=1)),
+        KeyRevoked(**_KEY),
         RunRequested(run_id=_RUN["run_id"]),
         IngestRequested(ingest_id=_INGEST_ID),
     )

@@ -7,7 +7,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from assay_contracts import dataset_events, eval_events, method_events, metrics_events, work
+from assay_contracts import access_events, dataset_events, eval_events, method_events, metrics_events, work
 from assay_contracts.envelope import Envelope, Event
 
 FACTS: Final[tuple[type[Event], ...]] = (
@@ -34,6 +34,9 @@ FACTS: Final[tuple[type[Event], ...]] = (
     metrics_events.PolicyCreated,
     metrics_events.DecisionMade,
     metrics_events.RunSettled,
+    access_events.KeyCreated,
+    access_events.KeyRotated,
+    access_events.KeyRevoked,
 )
 """Events that other teams may read."""
 
@@ -66,6 +69,7 @@ STREAMS: Final[tuple[Stream, ...]] = (
     Stream("ASSAY_METHOD", ("assay.method.>",)),
     Stream("ASSAY_EVAL", ("assay.eval.>",)),
     Stream("ASSAY_METRICS", ("assay.metrics.>",)),
+    Stream("ASSAY_ACCESS", ("assay.access.>",)),
     Stream("ASSAY_WORK", ("assay.work.>",), work_queue=True),
     Stream("ASSAY_DEAD", ("assay.dead.>",)),
 )

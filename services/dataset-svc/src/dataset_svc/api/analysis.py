@@ -7,12 +7,14 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from assay_chassis.errors import InvalidRequest
+from assay_chassis.guard import GuardedRoute, needs
+from assay_chassis.identity import Role
 from assay_chassis.web import problems
 from dataset_svc.api.parameters import Limit, Opened, SnapshotId
 from dataset_svc.domain.diffs import RowChange
 from dataset_svc.errors import SnapshotNotFound, StorageFull
 
-router = APIRouter(tags=["snapshots"])
+router = APIRouter(route_class=GuardedRoute, tags=["snapshots"])
 
 
 class _Model(BaseModel):
@@ -92,6 +94,7 @@ class DiffModel(_Model):
 
 @router.get(
     "/snapshots/{snapshot_id}/statistics",
+    openapi_extra=needs(Role.VIEWER),
     summary="Count what is in a snapshot",
     responses=problems(SnapshotNotFound, StorageFull),
 )
@@ -102,6 +105,7 @@ async def get_statistics(snapshot_id: SnapshotId, services: Opened) -> Statistic
 
 @router.get(
     "/snapshots/{snapshot_id}/content.jsonl",
+    openapi_extra=needs(Role.VIEWER),
     summary="Download a snapshot as JSON Lines",
     response_class=StreamingResponse,
     responses={
@@ -121,6 +125,7 @@ async def get_json_lines(snapshot_id: SnapshotId, services: Opened) -> Streaming
 
 @router.get(
     "/snapshots/{snapshot_id}/diff",
+    openapi_extra=needs(Role.VIEWER),
     summary="Compare two snapshots",
     responses=problems(SnapshotNotFound, InvalidRequest, StorageFull),
 )

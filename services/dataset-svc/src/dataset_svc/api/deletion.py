@@ -3,15 +3,18 @@
 from fastapi import APIRouter
 
 from assay_chassis.errors import Unavailable
+from assay_chassis.guard import GuardedRoute, needs
+from assay_chassis.identity import Role
 from assay_chassis.web import problems
 from dataset_svc.api.parameters import DatasetId, Opened, SnapshotId
 from dataset_svc.errors import DatasetNotFound, SnapshotNotFound, UsedByRuns
 
-router = APIRouter()
+router = APIRouter(route_class=GuardedRoute)
 
 
 @router.delete(
     "/datasets/{dataset_id}",
+    openapi_extra=needs(Role.EDITOR),
     status_code=204,
     tags=["datasets"],
     summary="Delete a dataset",
@@ -24,6 +27,7 @@ async def delete_dataset(dataset_id: DatasetId, services: Opened) -> None:
 
 @router.delete(
     "/snapshots/{snapshot_id}",
+    openapi_extra=needs(Role.EDITOR),
     status_code=204,
     tags=["snapshots"],
     summary="Delete a snapshot",

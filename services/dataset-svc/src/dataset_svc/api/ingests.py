@@ -6,12 +6,14 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from assay_chassis.guard import GuardedRoute, needs
+from assay_chassis.identity import Role
 from assay_chassis.web import PageModel, client_of, problems
 from dataset_svc.api.parameters import Cursor, DatasetId, Limit, Opened
 from dataset_svc.domain.ingests import HubSource, Ingest, IngestState, Phase
 from dataset_svc.errors import DatasetNotFound, IngestNotFound, IngestOver, IngestUnderWay
 
-router = APIRouter(tags=["ingests"])
+router = APIRouter(route_class=GuardedRoute, tags=["ingests"])
 
 IngestId = Annotated[str, Path(max_length=100)]
 
@@ -127,6 +129,7 @@ def ingest_model(job: Ingest) -> IngestModel:
 
 @router.post(
     "/datasets/{dataset_id}/ingests",
+    openapi_extra=needs(Role.EDITOR),
     status_code=202,
     summary="Import from the Hugging Face Hub",
     responses=problems(DatasetNotFound, IngestUnderWay),
@@ -143,7 +146,10 @@ async def start_ingest(dataset_id: DatasetId, body: NewIngest, services: Opened)
 
 
 @router.get(
-    "/datasets/{dataset_id}/ingests", summary="List a dataset's imports", responses=problems(DatasetNotFound)
+    "/datasets/{dataset_id}/ingests",
+    openapi_extra=needs(Role.VIEWER),
+    summary="List a dataset's imports",
+    responses=problems(DatasetNotFound),
 )
 async def list_ingests(
     dataset_id: DatasetId, services: Opened, cursor: Cursor = None, limit: Limit = 50
@@ -153,14 +159,22 @@ async def list_ingests(
     return IngestPage(items=[ingest_model(job) for job in page.items], next_cursor=page.next_cursor)
 
 
-@router.get("/ingests/{ingest_id}", summary="Get an import", responses=problems(IngestNotFound))
+@router.get(
+    "/ingests/{ingest_id}",
+    openapi_extra=needs(Role.VIEWER),
+    summary="Get an import",
+    responses=problems(IngestNotFound),
+)
 async def get_ingest(ingest_id: IngestId, services: Opened) -> IngestModel:
     """One job: how far it is, or how it ended."""
     return ingest_model(await services.ingests.ingest(ingest_id))
 
 
 @router.post(
-    "/ingests/{ingest_id}/cancel", summary="Cancel an import", responses=problems(IngestNotFound, IngestOver)
+    "/ingests/{ingest_id}/cancel",
+    openapi_extra=needs(Role.EDITOR),
+    summary="Cancel an import",
+    responses=problems(IngestNotFound, IngestOver),
 )
 async def cancel_ingest(ingest_id: IngestId, request: Request, services: Opened) -> IngestModel:
     """End a job. One that is being worked on is `Cancelled` within seconds."""

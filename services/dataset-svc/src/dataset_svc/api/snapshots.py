@@ -5,16 +5,19 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
+from assay_chassis.guard import GuardedRoute, needs
+from assay_chassis.identity import Role
 from assay_chassis.web import problems
 from dataset_svc.api.models import RowModel, RowPageModel, SnapshotModel, SnapshotPage
 from dataset_svc.api.parameters import Cursor, DatasetId, Limit, Opened, SnapshotId
 from dataset_svc.errors import DatasetNotFound, SnapshotNotFound
 
-router = APIRouter(tags=["snapshots"])
+router = APIRouter(route_class=GuardedRoute, tags=["snapshots"])
 
 
 @router.get(
     "/datasets/{dataset_id}/snapshots",
+    openapi_extra=needs(Role.VIEWER),
     summary="List a dataset's snapshots",
     responses=problems(DatasetNotFound),
 )
@@ -29,6 +32,7 @@ async def list_snapshots(
 
 @router.get(
     "/snapshots/{snapshot_id}",
+    openapi_extra=needs(Role.VIEWER),
     summary="Get a snapshot",
     responses=problems(SnapshotNotFound),
 )
@@ -39,6 +43,7 @@ async def get_snapshot(snapshot_id: SnapshotId, services: Opened) -> SnapshotMod
 
 @router.get(
     "/snapshots/{snapshot_id}/rows",
+    openapi_extra=needs(Role.VIEWER),
     summary="Look at rows",
     responses=problems(SnapshotNotFound),
 )
@@ -56,6 +61,7 @@ async def list_rows(
 
 @router.get(
     "/snapshots/{snapshot_id}/content.parquet",
+    openapi_extra=needs(Role.VIEWER),
     summary="Download a snapshot",
     response_class=StreamingResponse,
     responses={

@@ -7,6 +7,8 @@ from fastapi import APIRouter, Query, Request
 from starlette.requests import ClientDisconnect
 
 from assay_chassis.errors import Fault, InvalidRequest
+from assay_chassis.guard import GuardedRoute, needs
+from assay_chassis.identity import Role
 from assay_chassis.web import problems
 from dataset_svc.api.models import SnapshotModel
 from dataset_svc.api.parameters import DatasetId, Opened
@@ -21,7 +23,7 @@ from dataset_svc.errors import (
 )
 from dataset_svc.service.uploads import Upload
 
-router = APIRouter(tags=["datasets"])
+router = APIRouter(route_class=GuardedRoute, tags=["datasets"])
 
 UPLOAD_RULES = """\
 Replaces the dataset's current snapshot by the JSON Lines file in the body; the old snapshot stays readable.
@@ -44,12 +46,13 @@ Replaces the dataset's current snapshot by the JSON Lines file in the body; the 
     summary="Upload rows",
     description=UPLOAD_RULES,
     responses=problems(DatasetNotFound, UploadTooLarge, InvalidUpload, UploadInterrupted, StorageFull),
-    openapi_extra={
-        "requestBody": {
+    openapi_extra=needs(
+        Role.EDITOR,
+        requestBody={
             "required": True,
             "content": {"application/x-ndjson": {"schema": {"type": "string", "format": "binary"}}},
-        }
-    },
+        },
+    ),
 )
 async def add_data(
     request: Request,

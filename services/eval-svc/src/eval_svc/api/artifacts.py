@@ -5,6 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from assay_chassis.guard import GuardedRoute, needs
+from assay_chassis.identity import Role
 from assay_chassis.store import Document
 from assay_chassis.web import PageModel, client_of, problems
 from eval_svc.api.parameters import Cursor, Limit, Search, Service
@@ -12,7 +14,7 @@ from eval_svc.artifacts import ArtifactRegistry
 from eval_svc.domain import ArtifactRegistration, ArtifactSpec, EndpointKeyBody
 from eval_svc.errors import BackendNotConfigured, InvalidArtifact, NameTaken, UnknownArtifact
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(route_class=GuardedRoute, prefix="/v1")
 
 
 class Artifact(ArtifactSpec):
@@ -64,7 +66,7 @@ def _artifact(document: Document) -> Artifact:
     return Artifact.model_validate({**document, "id": document["_id"]})
 
 
-@router.get("/backends", tags=["backends"])
+@router.get("/backends", openapi_extra=needs(Role.VIEWER), tags=["backends"])
 async def list_backends(service: Service) -> BackendPage:
     """What every configured serving adapter can do, now."""
     return BackendPage(items=[Backend.model_validate(item) for item in await service.backends()])
@@ -72,6 +74,7 @@ async def list_backends(service: Service) -> BackendPage:
 
 @router.post(
     "/artifacts",
+    openapi_extra=needs(Role.EDITOR),
     status_code=201,
     tags=["artifacts"],
     responses=problems(NameTaken, BackendNotConfigured, InvalidArtifact),
@@ -83,7 +86,7 @@ async def register_artifact(
     return _artifact(await registry.register(registration, client=client_of(request)))
 
 
-@router.get("/artifacts", tags=["artifacts"])
+@router.get("/artifacts", openapi_extra=needs(Role.VIEWER), tags=["artifacts"])
 async def list_artifacts(
     registry: Registry,
     name: str | None = None,
@@ -96,7 +99,12 @@ async def list_artifacts(
     return ArtifactPage(items=[_artifact(item) for item in page.items], next_cursor=page.next_cursor)
 
 
-@router.get("/artifacts/{artifact_id}", tags=["artifacts"], responses=problems(UnknownArtifact))
+@router.get(
+    "/artifacts/{artifact_id}",
+    openapi_extra=needs(Role.VIEWER),
+    tags=["artifacts"],
+    responses=problems(UnknownArtifact),
+)
 async def get_artifact(artifact_id: str, registry: Registry) -> Artifact:
     """One artifact."""
     return _artifact(await registry.find(artifact_id))
@@ -104,6 +112,7 @@ async def get_artifact(artifact_id: str, registry: Registry) -> Artifact:
 
 @router.put(
     "/artifacts/{artifact_id}/endpoint-key",
+    openapi_extra=needs(Role.EDITOR),
     status_code=204,
     tags=["artifacts"],
     responses=problems(UnknownArtifact, InvalidArtifact),

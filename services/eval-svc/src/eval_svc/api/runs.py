@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import PlainTextResponse
 
+from assay_chassis.guard import GuardedRoute, needs
+from assay_chassis.identity import Role
 from assay_chassis.web import client_of, problems
 from eval_svc.api.documents import Block, PlanAnswer, Run, RunPage, SamplePage
 from eval_svc.api.parameters import Cursor, Limit, Search, Service
@@ -22,7 +24,7 @@ from eval_svc.errors import (
 from eval_svc.service import quality_of
 from eval_svc.usage import without_series
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(route_class=GuardedRoute, prefix="/v1")
 
 USES = "runs that read this {}: as evaluated rows, as few-shot rows, or for a member of a group"
 
@@ -40,7 +42,12 @@ def _run(document: dict[str, Any]) -> Run:
     )
 
 
-@router.post("/evaluations/plan", tags=["evaluations"], responses=problems(UnknownArtifact, InvalidPlan))
+@router.post(
+    "/evaluations/plan",
+    openapi_extra=needs(Role.VIEWER),
+    tags=["evaluations"],
+    responses=problems(UnknownArtifact, InvalidPlan),
+)
 async def plan_evaluation(body: RunRequest, service: Service) -> PlanAnswer:
     """What this request would run, after all checks, and what it can show; starts nothing."""
     return PlanAnswer.model_validate(await service.preview(body))
@@ -48,6 +55,7 @@ async def plan_evaluation(body: RunRequest, service: Service) -> PlanAnswer:
 
 @router.post(
     "/evaluations",
+    openapi_extra=needs(Role.EDITOR),
     status_code=202,
     tags=["evaluations"],
     responses=problems(UnknownArtifact, InvalidPlan, IdempotencyKeyReused),
@@ -68,7 +76,7 @@ async def start_evaluation(
     return _run(document)
 
 
-@router.get("/evaluations", tags=["evaluations"])
+@router.get("/evaluations", openapi_extra=needs(Role.VIEWER), tags=["evaluations"])
 async def list_evaluations(
     service: Service,
     name: str | None = None,
@@ -97,7 +105,12 @@ async def list_evaluations(
     return RunPage(items=[_run(without_series(item)) for item in page.items], next_cursor=page.next_cursor)
 
 
-@router.get("/evaluations/{run_id}", tags=["evaluations"], responses=problems(UnknownRun))
+@router.get(
+    "/evaluations/{run_id}",
+    openapi_extra=needs(Role.VIEWER),
+    tags=["evaluations"],
+    responses=problems(UnknownRun),
+)
 async def get_evaluation(run_id: str, service: Service) -> Run:
     """One run with its plan and progress."""
     return _run(await service.run(run_id))
@@ -105,6 +118,7 @@ async def get_evaluation(run_id: str, service: Service) -> Run:
 
 @router.post(
     "/evaluations/{run_id}/{action}",
+    openapi_extra=needs(Role.EDITOR),
     status_code=202,
     tags=["evaluations"],
     responses=problems(UnknownRun, WrongState),
@@ -120,6 +134,7 @@ async def change_evaluation(
 
 @router.get(
     "/evaluations/{run_id}/samples",
+    openapi_extra=needs(Role.VIEWER),
     tags=["evaluations"],
     responses=problems(UnknownRun, InvalidCursor),
 )
@@ -131,7 +146,12 @@ async def list_samples(run_id: str, service: Service, cursor: Cursor = None, lim
     )
 
 
-@router.get("/evaluations/{run_id}/blocks/{block}", tags=["evaluations"], responses=problems(UnknownBlock))
+@router.get(
+    "/evaluations/{run_id}/blocks/{block}",
+    openapi_extra=needs(Role.VIEWER),
+    tags=["evaluations"],
+    responses=problems(UnknownBlock),
+)
 async def get_block(run_id: str, block: int, service: Service) -> Block:
     """One block of the sample log, as the event `assay.eval.samples.completed.v1` names it."""
     return Block.model_validate(await service.block(run_id, block))
@@ -139,6 +159,7 @@ async def get_block(run_id: str, block: int, service: Service) -> Block:
 
 @router.get(
     "/evaluations/{run_id}/logs",
+    openapi_extra=needs(Role.VIEWER),
     tags=["evaluations"],
     response_class=PlainTextResponse,
     responses=problems(UnknownRun, UnknownInstanceLog),

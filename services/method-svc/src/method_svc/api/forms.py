@@ -6,6 +6,8 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from assay_chassis.errors import Fault, InvalidRequest
+from assay_chassis.guard import GuardedRoute, needs
+from assay_chassis.identity import Role
 from assay_chassis.web import problems
 from method_svc.api.parameters import Opened, Shown
 from method_svc.api.tasks import TaskModel
@@ -15,7 +17,7 @@ from method_svc.domain.snapshots import SourceKind
 from method_svc.domain.templates import TemplateName
 from method_svc.errors import IndexNotReady, InvalidMethod, TaskNotFound
 
-router = APIRouter(tags=["methods"])
+router = APIRouter(route_class=GuardedRoute, tags=["methods"])
 
 
 class ChoiceModel(Shown):
@@ -122,6 +124,7 @@ class FormModel(BaseModel):
 
 @router.get(
     "/methods/form",
+    openapi_extra=needs(Role.VIEWER),
     summary="Get the form of a method",
     responses=problems(InvalidMethod, TaskNotFound, IndexNotReady),
 )

@@ -5,6 +5,8 @@ from datetime import datetime
 from fastapi import APIRouter, Request
 from pydantic import Field, JsonValue
 
+from assay_chassis.guard import GuardedRoute, needs
+from assay_chassis.identity import Role
 from assay_chassis.web import PageModel, client_of, problems
 from assay_harness.spec import Recipe
 from method_svc.api.parameters import Body, CheckedRecipe, Cursor, Identifier, Limit, Opened, Search, Shown
@@ -20,7 +22,7 @@ from method_svc.errors import (
     VersionNotFound,
 )
 
-router = APIRouter(tags=["methods"])
+router = APIRouter(route_class=GuardedRoute, tags=["methods"])
 
 
 class NewMethod(Body):
@@ -99,7 +101,7 @@ class MethodPage(PageModel, Shown):
     items: list[MethodModel]
 
 
-@router.get("/templates", summary="List templates")
+@router.get("/templates", openapi_extra=needs(Role.VIEWER), summary="List templates")
 async def list_templates() -> TemplatePage:
     """The kinds of recipe there are, with their parameters."""
     return TemplatePage(items=[TemplateModel.model_validate(template) for template in templates()])
@@ -107,6 +109,7 @@ async def list_templates() -> TemplatePage:
 
 @router.post(
     "/methods",
+    openapi_extra=needs(Role.EDITOR),
     status_code=201,
     summary="Define a method",
     responses=problems(NameTaken, InvalidMethod, MethodTooLarge, IndexNotReady),
@@ -123,7 +126,7 @@ async def create_method(body: NewMethod, request: Request, services: Opened) -> 
     return MethodModel.model_validate(method)
 
 
-@router.get("/methods", summary="List methods")
+@router.get("/methods", openapi_extra=needs(Role.VIEWER), summary="List methods")
 async def list_methods(
     services: Opened,
     name: str | None = None,
@@ -136,7 +139,12 @@ async def list_methods(
     return MethodPage.model_validate(page)
 
 
-@router.get("/methods/{method_id}", summary="Get a method", responses=problems(MethodNotFound))
+@router.get(
+    "/methods/{method_id}",
+    openapi_extra=needs(Role.VIEWER),
+    summary="Get a method",
+    responses=problems(MethodNotFound),
+)
 async def get_method(method_id: str, services: Opened) -> MethodModel:
     """A method in its newest version."""
     return MethodModel.model_validate(await services.methods.method(method_id))
@@ -144,6 +152,7 @@ async def get_method(method_id: str, services: Opened) -> MethodModel:
 
 @router.post(
     "/methods/{method_id}/versions",
+    openapi_extra=needs(Role.EDITOR),
     status_code=201,
     summary="Add a version",
     responses=problems(MethodNotFound, InvalidMethod, TooManyVersions, IndexNotReady),
@@ -162,6 +171,7 @@ async def create_version(method_id: str, body: NewVersion, request: Request, ser
 
 @router.get(
     "/methods/{method_id}/versions/{version}",
+    openapi_extra=needs(Role.VIEWER),
     summary="Get a version",
     responses=problems(VersionNotFound),
 )

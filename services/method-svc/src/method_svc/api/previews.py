@@ -6,6 +6,8 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field, JsonValue, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from assay_chassis.guard import GuardedRoute, needs
+from assay_chassis.identity import Role
 from assay_chassis.web import PageModel, problems
 from assay_harness.results import Document, FewshotSource, RequestKind
 from assay_harness.spec import Recipe, TaskOptions
@@ -28,7 +30,7 @@ from method_svc.errors import (
     faults_of_options,
 )
 
-router = APIRouter(tags=["methods"])
+router = APIRouter(route_class=GuardedRoute, tags=["methods"])
 
 RowIndex = Annotated[int, Field(ge=0, lt=2**31)]
 
@@ -202,6 +204,7 @@ class PreviewModel(PageModel):
 
 @router.post(
     "/methods/preview",
+    openapi_extra=needs(Role.VIEWER),
     summary="Render rows",
     responses=problems(InvalidMethod, IndexNotReady, PreviewTimedOut),
 )
@@ -212,6 +215,7 @@ async def preview(body: PreviewRequest, services: Opened) -> PreviewModel:
 
 @router.post(
     "/methods/{method_id}/preview",
+    openapi_extra=needs(Role.VIEWER),
     summary="Render rows with a method",
     responses=problems(MethodNotFound, VersionNotFound, InvalidMethod, IndexNotReady, PreviewTimedOut),
 )

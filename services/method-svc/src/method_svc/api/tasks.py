@@ -5,12 +5,14 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 from pydantic import Field
 
+from assay_chassis.guard import GuardedRoute, needs
+from assay_chassis.identity import Role
 from assay_chassis.web import PageModel, problems
 from assay_harness.index import EntryKind, TaskStatus
 from method_svc.api.parameters import Limit, Opened, Shown
 from method_svc.errors import IndexNotReady, TaskNotFound
 
-router = APIRouter(tags=["tasks"])
+router = APIRouter(route_class=GuardedRoute, tags=["tasks"])
 
 
 class TaskModel(Shown):
@@ -44,7 +46,9 @@ class TaskPage(PageModel, Shown):
     suggestions: list[str] = Field(description="nearest names; empty where something matches")
 
 
-@router.get("/tasks", summary="Search tasks", responses=problems(IndexNotReady))
+@router.get(
+    "/tasks", openapi_extra=needs(Role.VIEWER), summary="Search tasks", responses=problems(IndexNotReady)
+)
 async def list_tasks(
     services: Opened,
     query: Annotated[str, Query(max_length=200, description="words of a name, tag or group")] = "",
@@ -59,7 +63,12 @@ async def list_tasks(
     )
 
 
-@router.get("/tasks/{name:path}", summary="Get a task", responses=problems(TaskNotFound, IndexNotReady))
+@router.get(
+    "/tasks/{name:path}",
+    openapi_extra=needs(Role.VIEWER),
+    summary="Get a task",
+    responses=problems(TaskNotFound, IndexNotReady),
+)
 async def get_task(name: Annotated[str, Path(max_length=200)], services: Opened) -> TaskModel:
     """One task; where there is none, the refusal names the nearest."""
     return TaskModel.model_validate(await services.tasks.get(name))

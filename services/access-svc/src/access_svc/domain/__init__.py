@@ -1,0 +1,1 @@
+"""What a key is: pure values, no store."""
