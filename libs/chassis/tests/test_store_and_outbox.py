@@ -1,13 +1,14 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import ClassVar
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 
 from assay_chassis.bus import Bus, Subscription, open_bus
 from assay_chassis.errors import Reject
-from assay_chassis.identifiers import new_id
+from assay_chassis.identifiers import first_id, made_at, new_id
 from assay_chassis.infrastructure import consuming
 from assay_chassis.leases import LeaseLost, acquire
 from assay_chassis.local import LocalServer
@@ -105,6 +106,61 @@ async def test_pages_by_keyset_give_every_item_once_newest_first(things: Collect
         if cursor is None:
             break
     assert seen == [f"t{number}" for number in reversed(range(7))]
+
+
+@pytest.mark.parametrize("limit", [1, 3, 50])
+async def test_a_list_read_in_steps_of_time_gives_every_item_once(things: Collection, limit: int) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    minute, day = 60_000, 86_400_000
+    ages = [-day, 0, 1, minute, minute + 1, *(3 * minute + each for each in range(9)), day, 400 * day]
+    # Exactly where a step ends, and so long ago that no step ends before it.
+    identifiers = {*(first_id("t", unix_ms=now_ms - age) for age in ages), first_id("t", unix_ms=5)}
+    for number, identifier in enumerate(sorted(identifiers)):
+        document = {"_id": identifier, "sort_key": identifier, "name": f"n{number}", "kind": "k"}
+        await things.insert(document)
+    await things.insert({"_id": "other", "name": "other", "kind": "z", "sort_key": new_id("t")})
+    seen: list[str] = []
+    cursor = None
+    while True:
+        page = await things.newest({"kind": "k"}, prefix="t", cursor=cursor, limit=limit)
+        assert len(page.items) == limit or page.next_cursor is None
+        seen += [item["_id"] for item in page.items]
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    assert seen == sorted(identifiers, reverse=True)
+
+
+async def test_a_list_read_in_steps_of_time_reads_little_more_than_it_gives(
+    things: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    identifiers = [first_id("t", unix_ms=now_ms - age * 600_000) for age in range(200)]
+    for number, identifier in enumerate(identifiers):
+        await things.insert({"_id": identifier, "sort_key": identifier, "name": f"n{number}", "kind": "k"})
+    asked: list[Any] = []
+    find = things._collection.find
+    collection = SimpleNamespace(find=lambda query: asked.append(query["sort_key"]) or find(query))
+    monkeypatch.setattr(things, "_collection", collection)
+    page = await things.newest({"kind": "k"}, prefix="t", cursor=None, limit=10)
+    assert [item["_id"] for item in page.items] == identifiers[:10]
+    matched = [one for one in identifiers if any(each["$gte"] <= one < each["$lt"] for each in asked)]
+    assert len(matched) < 2 * 12
+    asked.clear()
+    page = await things.newest({"kind": "k"}, prefix="t", cursor=identifiers[100], limit=10)
+    assert [item["_id"] for item in page.items] == identifiers[101:111]
+    matched = [one for one in identifiers if any(each["$gte"] <= one < each["$lt"] for each in asked)]
+    assert len(matched) < 2 * 12
+
+
+def test_the_first_identifier_of_a_time_is_before_all_others_of_it() -> None:
+    before = time.time_ns() // 1_000_000
+    identifier = new_id("run")
+    made = made_at(identifier)
+    assert made is not None
+    assert before <= made <= time.time_ns() // 1_000_000
+    assert first_id("run", unix_ms=made) <= identifier < first_id("run", unix_ms=made + 1)
+    assert [made_at(text) for text in ("", "run_1", "run:00000012", "run_" + "u" * 26)] == [None] * 4
 
 
 async def test_events_leave_in_order_and_the_outbox_empties(

@@ -144,7 +144,7 @@ class EvaluationService:
 
     async def runs(self, wanted: RunFilter, *, cursor: str | None, limit: int) -> Page:
         """Runs, newest first; names of runs need not be unique."""
-        return await self._store.runs.page(run_query(wanted), cursor=cursor, limit=limit)
+        return await self._store.runs.newest(run_query(wanted), prefix="run", cursor=cursor, limit=limit)
 
     async def cancel(self, run_id: str, *, client: str) -> Document:
         """Cancel a run: at once when nobody works on it, else as soon as its worker looks.

@@ -11,12 +11,16 @@ from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import DuplicateKeyError
 
 from assay_chassis.errors import Unavailable
+from assay_chassis.identifiers import first_id, made_at
 from assay_chassis.store.answering import TRANSIENT
 from assay_chassis.store.changes import Change, Document, DuplicateKey, Index, OutboxEntry, Page
 
 Result = TypeVar("Result")
 
 HIGHEST_KEY = "\U0010ffff"
+_FIRST_STEP_MS = 60_000
+_FIRST_MOMENT_MS = 1_577_836_800_000
+"""The year 2020: nothing is older than the project."""
 
 
 class Collection:
@@ -210,18 +214,37 @@ class Collection:
             descending: newest first.
         """
         low, high = ("", cursor or HIGHEST_KEY) if descending else (cursor or "", HIGHEST_KEY)
-        bounds = {key: {"$gt": low, "$lt": high}}
+        order = DESCENDING if descending else ASCENDING
+        bounded = {**query, key: {"$gt": low, "$lt": high}}
+        found = await self._ordered(bounded, key, order=order, limit=limit + 1)
+        return _page_of(found, key=key, limit=limit)
+
+    async def newest(self, query: Mapping[str, Any], *, prefix: str, cursor: str | None, limit: int) -> Page:
+        """A page of a long list, newest first, whose ``sort_key`` are identifiers ``new_id(prefix)``.
+
+        Gives what ``page`` gives. A server may read all that a query matches before it takes the first few;
+        so this looks back in steps of time that double until there are enough, and reads few more than those.
+        """
+        found: list[Document] = []
+        high = cursor or HIGHEST_KEY
+        begin = made_at(cursor or "") or time.time_ns() // 1_000_000
+        step = _FIRST_STEP_MS
+        while len(found) <= limit and high:
+            low = first_id(prefix, unix_ms=begin - step) if begin - step > _FIRST_MOMENT_MS else ""
+            bounded = {**query, "sort_key": {"$gte": low, "$lt": high}}
+            found += await self._ordered(bounded, "sort_key", order=DESCENDING, limit=limit + 1 - len(found))
+            high, step = low, step * 2
+        return _page_of(found, key="sort_key", limit=limit)
+
+    async def _ordered(self, query: Document, key: str, *, order: int, limit: int) -> list[Document]:
+        """The first ``limit`` documents by ``key``."""
 
         async def attempt(_: int) -> list[Document]:
-            found = self._collection.find({**query, **bounds})
-            found = found.sort(key, DESCENDING if descending else ASCENDING).limit(limit + 1)
-            documents: list[Document] = await found.to_list(length=limit + 1)
+            cursor = self._collection.find(query).sort(key, order).limit(limit)
+            documents: list[Document] = await cursor.to_list(length=limit)
             return documents
 
-        documents = await self._persist(attempt)
-        more = len(documents) > limit
-        items = documents[:limit]
-        return Page(items=items, next_cursor=str(items[-1][key]) if more else None)
+        return await self._persist(attempt)
 
     async def pending_outboxes(self, *, limit: int) -> list[Document]:
         """Documents with unpublished events; only ``_id`` and ``outbox``."""
@@ -238,6 +261,12 @@ class Collection:
             )
 
         await self._persist(attempt)
+
+
+def _page_of(found: list[Document], *, key: str, limit: int) -> Page:
+    """A page of up to ``limit`` documents; one more tells that there is a next page."""
+    items = found[:limit]
+    return Page(items=items, next_cursor=str(items[-1][key]) if len(found) > limit else None)
 
 
 def _fields_of(error: DuplicateKeyError) -> tuple[str, ...]:

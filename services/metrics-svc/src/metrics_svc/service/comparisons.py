@@ -280,7 +280,7 @@ class ComparisonService:
     async def page(self, *, method_id: str | None = None, cursor: str | None, limit: int) -> ComparisonPage:
         """Comparisons, newest first; only those whose baseline ran a method, if one is given."""
         query = {} if method_id is None else {"method_id": method_id}
-        page = await self._store.comparisons.page(query, cursor=cursor, limit=limit)
+        page = await self._store.comparisons.newest(query, prefix="cmp", cursor=cursor, limit=limit)
         return ComparisonPage(
             items=[_kept(document).comparison for document in page.items], next_cursor=page.next_cursor
         )

@@ -246,7 +246,7 @@ class DecisionService:
             query["candidate_run_id"] = candidate_run_id
         if verdict is not None:
             query["verdict"] = verdict.value
-        page = await self._store.decisions.page(query, cursor=cursor, limit=limit)
+        page = await self._store.decisions.newest(query, prefix="dec", cursor=cursor, limit=limit)
         return DecisionPage(
             items=[_decision(document) for document in page.items], next_cursor=page.next_cursor
         )
