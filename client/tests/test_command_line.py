@@ -87,11 +87,26 @@ def test_wrong_samples_are_asked_for_by_metric(assay: Any, server: Any, answer: 
     }
     path = f"/v1/metrics/runs/{RUN_A}/samples"
     server.on("GET", path, answer({"items": [sample, {"index": 8, "prompt": None}], "next_cursor": None}))
-    outcome = assay("run", "samples", RUN_A, "--only", "wrong")
+    outcome = assay("run", "samples", RUN_A, "--outcome", "wrong", "--search", "1 + 1", "--index", "7")
     line = next(line for line in outcome.out.splitlines() if "1 + 1 =" in line)
     assert line.split() == ["7", "1", "+", "1", "=", "2", "3", "0.0"]
     [request] = server.calls("GET", path)
-    assert (request.query["metric"], request.query["correct"]) == (metric, "false")
+    asked = {"metric": metric, "outcome": "wrong", "search": "1 + 1", "index": "7"}
+    assert {name: request.query.get(name) for name in asked} == asked
+
+
+def test_failed_samples_are_asked_for_without_a_metric(
+    assay: Any, server: Any, answer: Any, document: Any
+) -> None:
+    script_runs(server, answer, document)
+    path = f"/v1/metrics/runs/{RUN_A}/samples"
+    server.on("GET", path, answer({"items": [], "next_cursor": None}))
+    assert assay("run", "samples", RUN_A, "--only", "failed").code == 0
+    [request] = server.calls("GET", path)
+    assert (request.query.get("outcome"), request.query.get("metric")) == ("failed", None)
+    refused = assay("run", "samples", RUN_A, "--outcome", "failed", "--metric", "acc")
+    assert refused.code != 0
+    assert "--outcome wrong" in refused.err
 
 
 def test_waiting_prints_plain_lines_and_ends_with_1_for_a_failed_run(

@@ -50,6 +50,21 @@ def test_a_run_is_found_by_its_name(assay: Any, server: Any, known: None) -> Non
     assert [query["name"] for query in queries] == ["base-questions", "base-questions"]
 
 
+def test_runs_are_listed_by_artifact_and_a_part_of_the_name(
+    assay: Any, server: Any, document: Any, known: None
+) -> None:
+    assert assay("run", "list", "--search", "Quest", "--artifact", "base").code == 0
+    assert assay("artifact", "list", "--search", "bas").code == 0
+    [request] = server.calls("GET", "/v1/evaluations")
+    [asked_by_name, asked_by_part] = server.calls("GET", "/v1/artifacts")
+    assert asked_by_name.query["name"] == "base"
+    assert (request.query["search"], request.query["artifact_id"]) == (
+        "Quest",
+        document("artifact")["id"],
+    )
+    assert asked_by_part.query["search"] == "bas"
+
+
 def test_every_option_reaches_the_platform(
     assay: Any, server: Any, answer: Any, document: Any, known: None
 ) -> None:

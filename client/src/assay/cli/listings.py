@@ -12,7 +12,10 @@ from assay.models import NamedDocument
 from assay.resources.named import NamedResources
 
 LimitOption = Annotated[int, typer.Option(help="At most this many.", min=1)]
-NameOption = Annotated[str | None, typer.Option(help="Only those with this name.", show_default=False)]
+NameOption = Annotated[str | None, typer.Option(help="Only those of exactly this name.", show_default=False)]
+SearchOption = Annotated[
+    str | None, typer.Option(help="Only those with this text in their name.", show_default=False)
+]
 
 Named = TypeVar("Named", bound=NamedDocument)
 
@@ -41,12 +44,13 @@ def add_list_and_show(
     def list_resources(
         context: typer.Context,
         name: NameOption = None,
+        search: SearchOption = None,
         limit: LimitOption = 50,
         as_json: JsonOption = False,
     ) -> None:
         session = session_of(context, as_json=as_json)
         with connected(session) as client:
-            found = list(resources(client).list(name=name, limit=limit))
+            found = list(resources(client).list(name=name, search=search, limit=limit))
         session.show({"items": found}, lambda: table(found))
 
     @app.command("show", help=f"Show {shown}.")

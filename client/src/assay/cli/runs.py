@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from assay.cli import exports, scorings
-from assay.cli.listings import LimitOption, NameOption
+from assay.cli.listings import LimitOption, NameOption, SearchOption
 from assay.cli.option_groups import with_option_groups
 from assay.cli.prompt_options import PromptChoices, RowChoices
 from assay.cli.run_options import ExecutionChoices, SubjectChoices, run_request
@@ -28,11 +28,12 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Name or id.", s
 WaitOption = Annotated[bool, typer.Option("--wait", help="Wait for the end and show the metrics.")]
 
 
-class Correctness(StrEnum):
-    """How a metric counts a sample."""
+class Outcome(StrEnum):
+    """How a sample ended: right or wrong by a metric, or without a response."""
 
     RIGHT = "right"
     WRONG = "wrong"
+    FAILED = "failed"
 
 
 @app.command(
@@ -96,18 +97,23 @@ def start(
 def list_runs(
     context: typer.Context,
     name: NameOption = None,
+    search: SearchOption = None,
     state: Annotated[
         str | None,
         typer.Option(help="Only runs in this state, such as Running, Succeeded or Failed."),
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="Only runs on this dataset: name or id.")] = None,
+    artifact: Annotated[str | None, typer.Option(help="Only runs of this artifact: name or id.")] = None,
     limit: LimitOption = 50,
     as_json: JsonOption = False,
 ) -> None:
     """List runs, newest first."""
     session = session_of(context, as_json=as_json)
     with connected(session) as client:
-        found = list(client.runs.list(name=name, state=state, dataset=dataset, limit=limit))
+        runs = client.runs.list(
+            name=name, search=search, state=state, dataset=dataset, artifact=artifact, limit=limit
+        )
+        found = list(runs)
     session.show({"items": found}, lambda: run_table(found))
 
 
@@ -148,32 +154,62 @@ def resume(
         _show_queued_or_wait(client, session, client.runs.resume(run), wait=wait)
 
 
-@app.command("samples", epilog=examples("assay run samples RUN", "assay run samples RUN --only wrong"))
+@app.command(
+    "samples",
+    epilog=examples(
+        "assay run samples RUN",
+        "assay run samples RUN --outcome wrong --search Paris",
+        "assay run samples RUN --index 17",
+    ),
+)
 def samples(
     context: typer.Context,
     run: RunArgument,
-    only: Annotated[
-        Correctness | None, typer.Option(help="Only samples that the metric counts so.", show_default=False)
+    outcome: Annotated[
+        Outcome | None,
+        typer.Option(
+            "--outcome",
+            "--only",
+            help="Only samples that are right or wrong by the metric, or that failed.",
+            show_default=False,
+        ),
     ] = None,
     metric: Annotated[
-        str | None, typer.Option(help="Metric for --only.", show_default="the run's first")
+        str | None, typer.Option(help="Metric for --outcome.", show_default="the run's first")
+    ] = None,
+    search: Annotated[
+        str | None,
+        typer.Option(
+            help="Only samples with this text in prompt, expected output or response.", show_default=False
+        ),
+    ] = None,
+    index: Annotated[
+        int | None, typer.Option(help="Only the sample of this row.", min=0, show_default=False)
     ] = None,
     limit: LimitOption = 20,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a run asked and what came back, in the order in which the samples finished."""
     session = session_of(context, as_json=as_json)
-    if metric is not None and only is None:
-        raise RequestRefused("--metric says what --only means: give --only right or --only wrong")
+    by_metric = outcome in (Outcome.RIGHT, Outcome.WRONG)
+    if metric is not None and not by_metric:
+        raise RequestRefused("--metric says what --outcome means: give --outcome right or --outcome wrong")
     with connected(session) as client:
         run_id = client.runs.get(run).id
-        if only is None:
+        if outcome is None and search is None and index is None:
             found = list(client.runs.samples(run_id, limit=limit))
             session.show({"items": found}, lambda: sample_table(found))
             return
         chosen = metric or _first_sample_metric(client, run_id)
-        correct = only is Correctness.RIGHT
-        scored = list(client.runs.scored_samples(run_id, metric=chosen, correct=correct, limit=limit))
+        narrowed = client.runs.scored_samples(
+            run_id,
+            metric=chosen if by_metric else None,
+            outcome=None if outcome is None else outcome.value,
+            search=search,
+            index=index,
+            limit=limit,
+        )
+        scored = list(narrowed)
     session.show({"metric": chosen, "items": scored}, lambda: scored_table(scored, metric=chosen))
 
 

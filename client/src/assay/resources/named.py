@@ -49,9 +49,11 @@ class NamedResources(Generic[Named]):
             raise RequestRefused(f"{several} {self.kind}s are called {reference!r}; use an id: {ids}{more}")
         return matches[0]
 
-    def list(self, *, name: str | None = None, limit: int | None = None) -> Iterator[Named]:
-        """All of them, newest first; with ``name`` those of exactly that name."""
-        return self._pages({"name": name}, limit=limit)
+    def list(
+        self, *, name: str | None = None, search: str | None = None, limit: int | None = None
+    ) -> Iterator[Named]:
+        """All of them, newest first; those of exactly that ``name``, or with ``search`` in their name."""
+        return self._pages({"name": name, "search": search}, limit=limit)
 
     def _pages(self, query: Query, *, limit: int | None) -> Iterator[Named]:
         return self._transport.pages(self.path, self._model, query=query, limit=limit)

@@ -97,13 +97,25 @@ class Runs(NamedResources[Run]):
         self,
         *,
         name: str | None = None,
+        search: str | None = None,
         state: str | None = None,
         dataset: str | None = None,
+        artifact: str | None = None,
         limit: int | None = None,
     ) -> Iterator[Run]:
-        """Runs, newest first; only those of that name, in that state, on that dataset."""
-        dataset_id = None if dataset is None else self._datasets.get(dataset).id
-        return self._pages({"name": name, "state": state, "dataset_id": dataset_id}, limit=limit)
+        """Runs, newest first.
+
+        Only those of that name, with ``search`` in their name, in that state, on that dataset and of that
+        artifact.
+        """
+        query = {
+            "name": name,
+            "search": search,
+            "state": state,
+            "dataset_id": None if dataset is None else self._datasets.get(dataset).id,
+            "artifact_id": None if artifact is None else self._artifacts.get(artifact).id,
+        }
+        return self._pages(query, limit=limit)
 
     def cancel(self, reference: str) -> Run:
         """End a run; its finished samples stay."""
@@ -127,10 +139,26 @@ class Runs(NamedResources[Run]):
         return self._transport.get(f"/v1/metrics/runs/{run_id}", RunMetrics)
 
     def scored_samples(
-        self, run_id: str, *, metric: str | None = None, correct: bool | None = None, limit: int | None = None
+        self,
+        run_id: str,
+        *,
+        metric: str | None = None,
+        outcome: str | None = None,
+        index: int | None = None,
+        search: str | None = None,
+        limit: int | None = None,
     ) -> Iterator[ScoredSample]:
-        """Samples with their values; with ``metric`` and ``correct`` only those it counts right or wrong."""
-        query = {"metric": metric, "correct": None if correct is None else str(correct).lower()}
+        """Samples with their values, in the order in which they finished.
+
+        Args:
+            run_id: the run.
+            metric: only samples with this metric.
+            outcome: only those that are ``right`` or ``wrong`` by ``metric``, or that ``failed``.
+            index: only the sample of this evaluation row.
+            search: only those with this text in prompt, target or response, in upper or lower case.
+            limit: at most this many.
+        """
+        query = {"metric": metric, "outcome": outcome, "index": index, "search": search}
         return self._transport.pages(
             f"/v1/metrics/runs/{run_id}/samples", ScoredSample, query=query, limit=limit
         )

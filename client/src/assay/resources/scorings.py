@@ -32,6 +32,18 @@ class Scorings:
         """One scored view."""
         return self._transport.get(f"/v1/scorings/{scoring_id}", ScoredView)
 
-    def samples(self, scoring_id: str, *, limit: int | None = None) -> Iterator[ScoredSample]:
-        """The samples with their values in this view."""
-        return self._transport.pages(f"/v1/scorings/{scoring_id}/samples", ScoredSample, limit=limit)
+    def samples(
+        self,
+        scoring_id: str,
+        *,
+        metric: str | None = None,
+        outcome: str | None = None,
+        index: int | None = None,
+        search: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[ScoredSample]:
+        """The samples with their values in this view; see ``Runs.scored_samples`` for what narrows them."""
+        query = {"metric": metric, "outcome": outcome, "index": index, "search": search}
+        return self._transport.pages(
+            f"/v1/scorings/{scoring_id}/samples", ScoredSample, query=query, limit=limit
+        )
