@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from assay.models import Ingest, Run, ScoredView
+from assay.resources.access import Keys
 from assay.resources.artifacts import Artifacts, Backends
 from assay.resources.comparisons import Comparisons
 from assay.resources.datasets import Datasets, Ingests
@@ -40,7 +41,7 @@ class AssayClient:
 
     Attributes:
         datasets, ingests, tasks, methods, artifacts, backends, runs, scorings, comparisons, policies,
-            decisions, planning, trends: the resources.
+            decisions, planning, trends, keys: the resources.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class AssayClient:
         self.policies = Policies(self._transport)
         self.decisions = Decisions(self._transport, runs=self.runs)
         self.planning = Planning(self._transport, methods=self.methods)
+        self.keys = Keys(self._transport)
         self.trends = Trends(self._transport, methods=self.methods, datasets=self.datasets)
 
     def __enter__(self) -> Self:

@@ -183,6 +183,8 @@ def refusal(response: httpx.Response) -> AssayError:
     match status:
         case 401:
             return RequestRefused(f"the API key is not accepted: {detail}", status=status, problem=problem)
+        case 403:
+            return RequestRefused(f"the API key may not do this: {detail}", status=status, problem=problem)
         case 404:
             return NotFound(detail, status=status, problem=problem)
         case 409:

@@ -10,6 +10,7 @@ from assay.cli import (
     comparisons,
     datasets,
     decisions,
+    keys,
     local,
     methods,
     planning,
@@ -64,6 +65,8 @@ app.add_typer(policies.app, name="policy")
 app.add_typer(verification.app, name="verify")
 app.command("power", epilog=planning.POWER_EXAMPLES)(planning.power)
 app.command("trends", epilog=planning.TRENDS_EXAMPLES)(planning.trends)
+app.add_typer(keys.app, name="keys")
+app.command("whoami")(keys.whoami)
 app.command("up")(local.up)
 app.command("demo", epilog=local.DEMO_EXAMPLES)(local.demo)
 app.command("version")(local.version)

@@ -1,5 +1,6 @@
 """Documents of the API as typed objects."""
 
+from assay.models.access import ApiKey, IssuedKey, Me
 from assay.models.artifacts import Artifact, Backend
 from assay.models.comparisons import AnsweredItem, Comparison, ComparisonItem
 from assay.models.datasets import (
@@ -60,6 +61,7 @@ from assay.models.runs import (
 __all__ = [
     "TERMINAL_STATES",
     "AnsweredItem",
+    "ApiKey",
     "Artifact",
     "Backend",
     "CandidateReport",
@@ -83,6 +85,8 @@ __all__ = [
     "IngestError",
     "IngestProgress",
     "Interval",
+    "IssuedKey",
+    "Me",
     "Method",
     "NamedDocument",
     "NeededSamples",
