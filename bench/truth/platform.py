@@ -62,7 +62,7 @@ def platform(scratch: Path, *, rows: int) -> Iterator[Platform]:
             stack.callback(process.terminate_and_wait, timeout=10.0)
             adapters.append(Adapter(backend, program_of(process)))
             addresses.append(f"{backend}={address}")
-        client = stack.enter_context(_assay_up(scratch, adapters=",".join(addresses)))
+        client = stack.enter_context(assay_up(scratch, adapters=",".join(addresses)))
         for name, path in zip(("rows", "fewshot"), _numbered_rows(scratch, count=rows), strict=True):
             client.datasets.create(name)
             client.datasets.upload(name, path)
@@ -105,9 +105,10 @@ def _numbered_rows(scratch: Path, *, count: int) -> list[Path]:
 
 
 @contextmanager
-def _assay_up(scratch: Path, *, adapters: str) -> Iterator[AssayClient]:
+def assay_up(scratch: Path, *, adapters: str, **settings: str) -> Iterator[AssayClient]:
+    """All processes of the platform; ``settings`` are further environment variables of theirs."""
     home = scratch / "home"
-    environment = {"ASSAY_HOME": str(home), "ASSAY_ADAPTERS": adapters, "ASSAY_WORKER_SLOTS": "2"}
+    environment = {"ASSAY_HOME": str(home), "ASSAY_ADAPTERS": adapters, "ASSAY_WORKER_SLOTS": "2", **settings}
     with (scratch / "platform.log").open("wb") as log:
         assay_up = subprocess.Popen(
             [sys.executable, "-m", "assay_allinone", "up"],

@@ -1,0 +1,1 @@
+"""What the benchmark of the console's pages is made of."""
