@@ -4,7 +4,7 @@ from fastapi import Request, Response
 
 from assay_console.gateway import ApiError
 from assay_console.pages import is_part, pages_of, path_of
-from assay_console.roles import NotOffered
+from assay_console.roles import NotOffered, Role
 from assay_console.sign_in import COOKIE, SignedIn, ask_who, remember, signed_in_gateway, signed_in_of
 
 
@@ -43,5 +43,6 @@ def _page(request: Request, told: str, signed_in: SignedIn | None) -> Response:
         status=200 if part else 403,
         told=told,
         signed_in=signed_in,
+        advice=f"Somebody with the role {Role.ADMIN} can give you a key with the role that is needed.",
         other_key=path_of(request, "sign_in", next=address if request.method == "GET" and not part else None),
     )
