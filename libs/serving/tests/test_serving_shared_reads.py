@@ -6,8 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from assay_serving.ready_sockets import ReadySockets
 from assay_serving.shared_reads import SharedReads
+from assay_serving.testing.socket_kinds import socket_kinds
 
+KINDS = socket_kinds()
+pytestmark = pytest.mark.skipif(not KINDS, reason="the kernel notes arrivals on Linux only")
 SOCKETS = 32
 ROUNDS = 40
 
@@ -22,6 +26,11 @@ def pairs() -> Iterator[list[tuple[socket.socket, socket.socket]]]:
     for pair in made:
         for end in pair:
             end.close()
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> type[ReadySockets]:
+    return KINDS[str(request.param)]
 
 
 class Readers:
@@ -60,9 +69,9 @@ async def keep_busy(shared: SharedReads, pairs: list[tuple[socket.socket, socket
 
 
 async def test_everything_comes_in_order_at_fewer_wakeups(
-    pairs: list[tuple[socket.socket, socket.socket]],
+    pairs: list[tuple[socket.socket, socket.socket]], kind: type[ReadySockets]
 ) -> None:
-    at_once, sharing = SharedReads(), SharedReads()
+    at_once, sharing = SharedReads(kind), SharedReads(kind)
     at_once.period_ms = 0
     alone = await keep_busy(at_once, pairs)
     for reading, _ in pairs:
@@ -73,9 +82,9 @@ async def test_everything_comes_in_order_at_fewer_wakeups(
 
 
 async def test_a_quiet_socket_is_read_after_busy_times(
-    pairs: list[tuple[socket.socket, socket.socket]],
+    pairs: list[tuple[socket.socket, socket.socket]], kind: type[ReadySockets]
 ) -> None:
-    shared = SharedReads()
+    shared = SharedReads(kind)
     readers = await keep_busy(shared, pairs)
     await asyncio.sleep(0.05)
     pairs[0][1].send(b"z")
@@ -85,9 +94,9 @@ async def test_a_quiet_socket_is_read_after_busy_times(
 
 
 async def test_the_end_of_a_connection_wakes_its_reader(
-    pairs: list[tuple[socket.socket, socket.socket]],
+    pairs: list[tuple[socket.socket, socket.socket]], kind: type[ReadySockets]
 ) -> None:
-    shared, ended = SharedReads(), asyncio.Event()
+    shared, ended = SharedReads(kind), asyncio.Event()
     shared.add(pairs[0][0], lambda: ended.set() if pairs[0][0].recv(10) == b"" else None)
     pairs[0][1].shutdown(socket.SHUT_WR)
     async with asyncio.timeout(10):
@@ -95,9 +104,9 @@ async def test_the_end_of_a_connection_wakes_its_reader(
 
 
 async def test_removed_sockets_are_not_read_and_others_can_follow(
-    pairs: list[tuple[socket.socket, socket.socket]],
+    pairs: list[tuple[socket.socket, socket.socket]], kind: type[ReadySockets]
 ) -> None:
-    shared, called = SharedReads(), asyncio.Event()
+    shared, called = SharedReads(kind), asyncio.Event()
     (one, to_one), (other, to_other) = pairs[:2]
     shared.add(one, lambda: pytest.fail("it was removed"))
     shared.remove(one)
@@ -110,9 +119,9 @@ async def test_removed_sockets_are_not_read_and_others_can_follow(
 
 
 async def test_reads_that_bring_several_chunks_shorten_the_period_and_clean_ones_lengthen_it(
-    pairs: list[tuple[socket.socket, socket.socket]],
+    pairs: list[tuple[socket.socket, socket.socket]], kind: type[ReadySockets]
 ) -> None:
-    shared = SharedReads()
+    shared = SharedReads(kind)
     longest, periods = shared.period_ms, []
 
     def merge(sock: socket.socket) -> None:
