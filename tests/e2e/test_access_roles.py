@@ -26,6 +26,13 @@ pytestmark = pytest.mark.xdist_group("platform")
 
 LIFETIME_S = 3
 PERMITTED = {200, 201, 204, 404, 409, 422}
+KEEPS_NOTHING = {
+    "/v1/evaluations/plan",
+    "/v1/methods/preview",
+    "/v1/methods/no_such_thing/preview",
+    "/v1/plan/power",
+}
+"""Where a POST only computes."""
 METHODS = ("get", "put", "post", "delete", "patch")
 
 
@@ -104,6 +111,17 @@ def access(local_platform: LocalPlatform) -> Iterator[Access]:
                 "revoked": revoked["secret"],
             },
         )
+
+
+def test_viewers_read_and_try_out_editors_change_and_admins_have_the_keys(access: Access) -> None:
+    for route in access.routes:
+        if route.path.startswith("/v1/access/keys"):
+            expected = Role.ADMIN
+        elif route.method == "get" or route.path in KEEPS_NOTHING:
+            expected = Role.VIEWER
+        else:
+            expected = Role.EDITOR
+        assert route.role is expected, route
 
 
 @pytest.mark.parametrize("caller", ["viewer", "editor", "admin", "settings"])
