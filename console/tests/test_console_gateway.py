@@ -16,7 +16,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from assay.models import Dataset, Document, Problem
+from assay.models import Dataset, Document, Fault, Problem
+from assay_console.error_words import for_people
 from assay_console.gateway import ApiError, Gateway
 
 KEY = "a-key"
@@ -185,6 +186,25 @@ async def test_a_refusal_tells_what_the_platform_said(gateway: Gateway) -> None:
     assert error.problem.request_id == "req-1"
     assert [(fault.field, fault.line, fault.message) for fault in error.faults] == [("name", 3, "too long")]
     assert error.problem.document()["of_a_later_version"] is True
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("there is no dataset 'x'; GET /v1/datasets lists those that there are", "there is no dataset 'x'"),
+        (
+            "name: String should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'; limit: too large",
+            "name: Letters, digits, dots, dashes and underscores, at most 100, with a letter or a digit "
+            "first; limit: too large",
+        ),
+        ("GET /v1/datasets", None),
+        (None, None),
+    ],
+)
+def test_people_are_not_told_of_calls_and_patterns(said: str | None, told: str | None) -> None:
+    problem = for_people(Problem(title="Refused", detail=said, errors=[Fault(message=said or "wrong")]))
+    assert problem.detail == told
+    assert problem.errors[0].message == (told or said or "wrong")
 
 
 async def test_an_error_that_is_no_json_is_told_by_its_status(gateway: Gateway) -> None:

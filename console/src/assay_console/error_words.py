@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 from assay.models import Problem
 
+_NAME_PATTERN = "String should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'"
+_NAME_WORDS = "Letters, digits, dots, dashes and underscores, at most 100, with a letter or a digit first"
 _CALL = re.compile(r"\b(?:GET|POST|PUT|PATCH|DELETE) /")
 
 _TITLES: Mapping[int, str] = {
@@ -40,15 +42,16 @@ def advice_of(status: int) -> str:
 
 
 def for_people(problem: Problem) -> Problem:
-    """The same problem without the hints that name calls of the API, which the pages have links for."""
+    """The same problem in words: calls of the API, which pages have links for, and patterns mean nothing."""
     faults = [
-        fault.model_copy(update={"message": _without_calls(fault.message) or fault.message})
+        fault.model_copy(update={"message": _worded(fault.message) or fault.message})
         for fault in problem.errors
     ]
-    detail = _without_calls(problem.detail) if problem.detail else None
+    detail = _worded(problem.detail) if problem.detail else None
     return problem.model_copy(update={"detail": detail or None, "errors": faults})
 
 
-def _without_calls(text: str) -> str:
-    """The clauses of a text that name no call; all of it where there are only such."""
-    return "; ".join(clause for clause in text.split("; ") if not _CALL.search(clause))
+def _worded(text: str) -> str:
+    """The text without its clauses that name calls, and with the shape of names in words."""
+    kept = "; ".join(clause for clause in text.split("; ") if not _CALL.search(clause))
+    return kept.replace(_NAME_PATTERN, _NAME_WORDS)
