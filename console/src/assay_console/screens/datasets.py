@@ -8,7 +8,7 @@ from fastapi.responses import RedirectResponse
 
 from assay.models import Dataset, Ingest, Snapshot
 from assay_console.gateway import ApiError, Gateway
-from assay_console.pages import pages_of, path_of
+from assay_console.pages import is_part, pages_of, path_of
 from assay_console.screens import datasets_data, datasets_deletion, datasets_methods, datasets_snapshots
 from assay_console.screens.datasets_snapshots import ROWS_SHOWN, rows_of
 from assay_console.sign_in import Api, EditorApi
@@ -105,7 +105,7 @@ async def row(request: Request, api: Api, dataset_id: str) -> Response:
     try:
         found = await api.get(f"/v1/datasets/{dataset_id}", Dataset)
     except ApiError as error:
-        if error.status == 401:
+        if error.status == 401 or not is_part(request):
             raise
         # A part of a table: what else tells of errors would not be a row.
         return pages_of(request).page(request, "datasets/row_missing.html", error=error)
