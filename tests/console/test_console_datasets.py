@@ -80,14 +80,14 @@ def test_a_refused_name_is_told_at_its_field_and_keeps_what_was_written(page: Pa
 
 def test_the_list_is_filtered_by_name_and_its_address_keeps_the_filter(page: Page, evaluated: Any) -> None:
     page.goto(f"{evaluated.url}/datasets")
-    page.get_by_label("Name, exactly").fill(evaluated.dataset.name)
+    page.get_by_label("Name").fill(evaluated.dataset.name)
     page.get_by_role("button", name="Search").click()
     row = page.get_by_role("row", name=re.compile(evaluated.dataset.name))
     expect(row).to_contain_text("Ready")
     expect(row).to_contain_text("questions.jsonl")
     expect(row).to_contain_text("60")
     assert "name=questions" in page.url
-    page.get_by_label("Name, exactly").fill("nothing-has-this-name")
+    page.get_by_label("Name").fill("nothing-has-this-name")
     page.get_by_role("button", name="Search").click()
     expect(page.get_by_text("No dataset matches")).to_be_visible()
     page.go_back()

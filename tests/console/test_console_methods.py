@@ -234,13 +234,13 @@ def test_a_new_version_leaves_the_old_one_as_it_is(page: Page, evaluated: Any) -
 
 def test_the_list_filters_by_name_and_says_when_nothing_matches(page: Page, evaluated: Any) -> None:
     page.goto(f"{evaluated.url}/methods")
-    page.get_by_label("Whole name").fill("questions-qa")
+    page.get_by_label("Name", exact=True).fill("questions-qa")
     page.get_by_role("button", name="Search").click()
     expect(page.get_by_role("row")).to_have_count(2)
     row = page.get_by_role("row", name=re.compile("questions-qa JSONL QA lm-eval"))
     expect(row).to_contain_text("input → expected_output")
     assert_accessible(page)
-    page.get_by_label("Whole name").fill(HOSTILE)
+    page.get_by_label("Name", exact=True).fill(HOSTILE)
     page.get_by_role("button", name="Search").click()
     expect(page.get_by_text("No method matches")).to_be_visible()
     page.get_by_role("link", name="Show all").click()

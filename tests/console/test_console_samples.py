@@ -3,10 +3,11 @@
 import json
 import re
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from console_looks import assert_accessible
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from assay.models import Run
 
@@ -56,6 +57,11 @@ def open_samples(page: Page, evaluated: Any, run: Run, query: str = "") -> None:
     page.goto(f"{evaluated.url}/evaluations/{run.id}?tab=samples{query}")
 
 
+def outcome_link(page: Page, outcome: str) -> Locator:
+    """The way to the samples with this outcome."""
+    return page.get_by_role("navigation", name="Outcome").get_by_role("link", name=outcome, exact=True)
+
+
 def outcomes(page: Page) -> list[str]:
     """The outcome of every sample on the page."""
     rows = page.get_by_role("row").all()[1:]
@@ -83,9 +89,9 @@ def test_samples_are_paged(page: Page, evaluated: Any) -> None:
 @pytest.mark.parametrize(("outcome", "count"), [("Right", 40), ("Wrong", 20)])
 def test_samples_are_filtered_by_outcome(page: Page, evaluated: Any, outcome: str, count: int) -> None:
     open_samples(page, evaluated, evaluated.base)
-    page.get_by_label("Outcome").select_option(outcome)
-    page.get_by_label("by metric").select_option("jsonl_qa.exact_match,strict")
+    page.get_by_label("By metric").select_option("jsonl_qa.exact_match,strict")
     page.get_by_role("button", name="Filter").click()
+    outcome_link(page, outcome).click()
     expect(page.get_by_role("row")).to_have_count(count + 1)
     assert set(outcomes(page)) == {outcome}
     assert_accessible(page)
@@ -113,8 +119,7 @@ def test_a_sample_has_prompt_response_target_extractions_and_times(page: Page, e
 
 def test_failed_samples_are_found_and_say_why(page: Page, evaluated: Any, hostile_run: Run) -> None:
     open_samples(page, evaluated, hostile_run)
-    page.get_by_label("Outcome").select_option("Failed")
-    page.get_by_role("button", name="Filter").click()
+    outcome_link(page, "Failed").click()
     expect(page.get_by_role("row")).to_have_count(hostile_run.progress.samples_failed + 1)
     assert set(outcomes(page)) == {"Failed"}
     page.get_by_role("link", name=re.compile("^Open sample")).first.click()
@@ -153,3 +158,51 @@ def test_a_sample_that_is_not_there_is_told(page: Page, evaluated: Any) -> None:
     page.goto(f"{evaluated.url}/evaluations/{evaluated.base.id}/samples/99999")
     expect(page.get_by_role("heading", name="This does not exist")).to_be_visible()
     expect(page.get_by_text("open it from the list")).to_be_visible()
+
+
+def test_samples_are_found_by_text_and_the_outcome_keeps_it(page: Page, evaluated: Any) -> None:
+    wanted = next(iter(evaluated.assay.runs.scored_samples(evaluated.base.id, limit=1)))
+    open_samples(page, evaluated, evaluated.base)
+    box = page.get_by_role("searchbox", name="Text")
+    box.fill(wanted.prompt.strip().splitlines()[-1].upper())
+    box.press("Enter")
+    found = page.get_by_role("link", name=re.compile(r"^Open sample \d+$"))
+    numbers = set(found.all_inner_texts())
+    assert str(wanted.index) in numbers
+    assert len(numbers) < 60
+    assert_accessible(page)
+    for outcome in ("Right", "Wrong"):
+        outcome_link(page, outcome).click()
+        expect(outcome_link(page, outcome)).to_have_attribute("aria-current", "true")
+        expect(box).to_have_value(wanted.prompt.strip().splitlines()[-1].upper())
+        assert set(found.all_inner_texts()) <= numbers
+    box.fill("nothing of the kind is in any sample")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_text("No sample matches")).to_be_visible()
+    page.get_by_role("link", name="Show all").click()
+    expect(found).to_have_count(50)
+
+
+def test_a_sample_of_any_page_is_opened_by_its_number(page: Page, evaluated: Any) -> None:
+    listed = list(evaluated.assay.runs.scored_samples(evaluated.base.id))
+    last = listed[-1]
+    open_samples(page, evaluated, evaluated.base)
+    page.get_by_label("Sample", exact=True).fill(str(last.index))
+    page.get_by_role("button", name="Go").click()
+    expect(page.get_by_role("heading", name=f"Sample {last.index}", level=1)).to_be_visible()
+    assert page.get_by_label("Prompt", exact=True).text_content() == last.prompt
+    expect(page.get_by_role("row", name=re.compile("generate"))).to_contain_text("ms")
+    page.get_by_role("link", name="To the list").click()
+    page.get_by_label("Sample", exact=True).fill("60")
+    page.get_by_role("button", name="Go").click()
+    expect(page.get_by_text("No sample 60 of this run has been scored")).to_be_visible()
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_is_searched_for_as_it_is(
+    page: Page, evaluated: Any, hostile_run: Run, text: str
+) -> None:
+    open_samples(page, evaluated, hostile_run, "&" + urlencode({"search": text}))
+    expect(page.get_by_role("row")).to_have_count(2)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    assert "owned" not in page.title()

@@ -11,6 +11,7 @@ from assay.models import Artifact, Backend, Fault, Page, Problem, Run
 from assay_console.gateway import ApiError, Gateway
 from assay_console.pages import pages_of, path_of
 from assay_console.screens.assignments import BadLine, assignments
+from assay_console.screens.name_search import name_search
 from assay_console.sign_in import Api, EditorApi
 
 router = APIRouter()
@@ -35,7 +36,7 @@ async def artifacts(request: Request, api: Api, name: str = "", cursor: str = ""
     """The list, newest first, with what their backends say of themselves."""
     size = request.app.state.settings.page_size
     page, backends = await asyncio.gather(
-        api.page("/v1/artifacts", Artifact, cursor=cursor, limit=size, query={"name": name.strip()}),
+        api.page("/v1/artifacts", Artifact, cursor=cursor, limit=size, query=name_search(name)),
         backends_of(api),
     )
     return pages_of(request).page(
@@ -73,7 +74,7 @@ async def create(request: Request, api: EditorApi) -> Response:
 
 @router.get("/artifacts/{artifact_id}", name="artifact")
 async def artifact(request: Request, api: Api, artifact_id: str, cursor: str = "", key: str = "") -> Response:
-    """One artifact, and those of a page of runs that are its own; ``key=replaced`` tells that it was."""
+    """One artifact and a page of its runs; ``key=replaced`` tells that its key was."""
     return await _artifact(request, api, artifact_id, cursor=cursor, is_replaced=key == "replaced")
 
 
@@ -115,7 +116,7 @@ async def _artifact(
     size = request.app.state.settings.page_size
     found, runs, backends = await asyncio.gather(
         api.get(f"/v1/artifacts/{artifact_id}", Artifact),
-        api.page("/v1/evaluations", Run, cursor=cursor, limit=size),
+        api.page("/v1/evaluations", Run, cursor=cursor, limit=size, query={"artifact_id": artifact_id}),
         backends_of(api),
     )
     return pages_of(request).page(
@@ -124,8 +125,7 @@ async def _artifact(
         status=error.status if error else 200,
         artifact=found,
         backend=next((backend for backend in backends if backend.backend == found.backend), None),
-        runs=[run for run in runs.items if run.plan.artifact.get("id") == artifact_id],
-        looked_at=len(runs.items),
+        runs=runs.items,
         next_cursor=runs.next_cursor,
         cursor=cursor,
         is_endpoint=found.format == ENDPOINT,

@@ -11,6 +11,7 @@ from assay_console.gateway import ApiError, Gateway
 from assay_console.pages import is_part, pages_of, path_of
 from assay_console.screens import datasets_data, datasets_deletion, datasets_methods, datasets_snapshots
 from assay_console.screens.datasets_snapshots import ROWS_SHOWN, rows_of
+from assay_console.screens.name_search import name_search
 from assay_console.sign_in import Api, EditorApi
 
 # Snapshots first: /datasets/snapshots/... is no dataset.
@@ -21,14 +22,13 @@ router = APIRouter(routes=[route for part in _PARTS for route in part.router.rou
 
 @router.get("/datasets", name="datasets")
 async def datasets(request: Request, api: Api, name: str = "", cursor: str = "") -> Response:
-    """The list, newest first; with a name, the datasets of exactly that name."""
-    name = name.strip()
+    """The list, newest first; with a name, the datasets that have it in theirs."""
     page = await api.page(
         "/v1/datasets",
         Dataset,
         cursor=cursor,
         limit=request.app.state.settings.page_size,
-        query={"name": name},
+        query=name_search(name),
     )
     return pages_of(request).page(
         request,

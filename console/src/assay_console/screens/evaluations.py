@@ -2,22 +2,23 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from assay.models import Dataset, Page, Run
-from assay_console.gateway import ApiError, Gateway
+from assay.models import Artifact, Dataset, Run
+from assay_console.gateway import AnyDocument, ApiError, Gateway
 from assay_console.pages import pages_of
 from assay_console.screens import evaluations_detail, evaluations_export
 from assay_console.screens.evaluations_quality import Headline, headline
+from assay_console.screens.name_search import name_search
 from assay_console.sign_in import Api
 
 router = APIRouter()
 
 RUN_STATES = ("Queued", "Provisioning", "Running", "Scoring", "Succeeded", "Failed", "Cancelled")
-_MOST_DATASETS = 200
+_MOST_CHOICES = 200
 _MOST_WATCHED = 50
 
 
@@ -41,28 +42,45 @@ class RunFilter:
     name: str = ""
     state: str = ""
     dataset_id: str = ""
+    artifact_id: str = ""
 
     @property
     def is_set(self) -> bool:
         """Whether anything is narrowed."""
-        return bool(self.name or self.state or self.dataset_id)
+        return any(self.query().values())
+
+    def query(self) -> dict[str, str]:
+        """The query of the list's address."""
+        return asdict(self)
 
 
 @router.get("/evaluations", name="evaluations")
 async def evaluations(
-    request: Request, api: Api, name: str = "", state: str = "", dataset_id: str = "", cursor: str = ""
+    request: Request,
+    api: Api,
+    name: str = "",
+    state: str = "",
+    dataset_id: str = "",
+    artifact_id: str = "",
+    cursor: str = "",
 ) -> Response:
     """The list, newest first, to choose runs from."""
-    chosen = RunFilter(name.strip(), state if state in RUN_STATES else "", dataset_id)
-    page, datasets = await asyncio.gather(
+    chosen = RunFilter(name.strip(), state if state in RUN_STATES else "", dataset_id, artifact_id)
+    page, datasets, artifacts = await asyncio.gather(
         api.page(
             "/v1/evaluations",
             Run,
             cursor=cursor,
             limit=request.app.state.settings.page_size,
-            query={"name": chosen.name, "state": chosen.state, "dataset_id": chosen.dataset_id},
+            query={
+                **name_search(chosen.name),
+                "state": chosen.state,
+                "dataset_id": chosen.dataset_id,
+                "artifact_id": chosen.artifact_id,
+            },
         ),
-        _datasets(api),
+        _choices(api, "/v1/datasets", Dataset),
+        _choices(api, "/v1/artifacts", Artifact),
     )
     return pages_of(request).page(
         request,
@@ -74,6 +92,7 @@ async def evaluations(
         chosen=chosen,
         states=RUN_STATES,
         datasets=datasets,
+        artifacts=artifacts,
     )
 
 
@@ -95,15 +114,14 @@ def _line(run: Run) -> RunLine:
     return RunLine(run, headline(run.quality))
 
 
-async def _datasets(api: Gateway) -> Sequence[Dataset]:
-    """Datasets to filter by. The list of runs is worth showing without them."""
+async def _choices(api: Gateway, path: str, model: type[AnyDocument]) -> Sequence[AnyDocument]:
+    """What to filter by. The list of runs is worth showing without it."""
     try:
-        found: Page[Dataset] = await api.page("/v1/datasets", Dataset, limit=_MOST_DATASETS)
+        return (await api.page(path, model, limit=_MOST_CHOICES)).items
     except ApiError as error:
         if error.status == 401:
             raise
         return ()
-    return found.items
 
 
 # Not include_router: paths by name are looked up in this router's own routes.

@@ -16,7 +16,7 @@ from assay_console.screens.evaluations_facts import advice, phases
 from assay_console.screens.evaluations_quality import quality_tables
 from assay_console.screens.evaluations_rescore import WrongLine, scoring_of
 from assay_console.screens.evaluations_runtime import distributions, latency_charts, runtime_lines
-from assay_console.screens.samples import SampleWish, sample_list
+from assay_console.screens.samples import OUTCOMES, SampleWish, sample_list
 from assay_console.sign_in import Api, EditorApi
 
 router = APIRouter()
@@ -31,6 +31,7 @@ TABS: Mapping[str, str] = {
 }
 _MOST_VIEWS = 50
 _DRAWN_SAMPLES = 200
+_LONGEST_INDEX = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,9 @@ async def evaluation(
     tab: str = "overview",
     scoring: str = "",
     instance: str = "",
+    index: str = "",
 ) -> Response:
-    """One tab of an evaluation; ``scoring`` chooses a scored view, ``instance`` a log."""
+    """One tab of an evaluation; ``scoring`` chooses a scored view, ``instance`` a log, ``index`` a sample."""
     chosen = tab if tab in TABS else "overview"
     run = await api.get(f"/v1/evaluations/{run_id}", Run)
     if chosen == "overview":
@@ -69,12 +71,15 @@ async def evaluation(
         values = _runtime(await _metrics(api, run.id))
     elif chosen == "samples":
         wish = SampleWish.of(request.query_params)
+        if index.isascii() and index.isdigit() and len(index) < _LONGEST_INDEX:
+            address = path_of(request, "sample", run_id=run.id, index=int(index), **wish.query(cursor=""))
+            return RedirectResponse(address, 303)
         metrics = await _metrics(api, run.id, scoring=scoring)
         limit = request.app.state.settings.page_size
         views, page = await asyncio.gather(
             _views(api, run.id), sample_list(api, run, metrics, wish=wish, limit=limit)
         )
-        values = {"metrics": metrics, "views": views, "page": page, "wish": wish}
+        values = {"metrics": metrics, "views": views, "page": page, "wish": wish, "outcomes": OUTCOMES}
     elif chosen == "logs":
         values = await _log(api, run, instance=instance)
     else:

@@ -29,6 +29,7 @@ from assay_console.screens.method_forms import (
     mapping_of,
 )
 from assay_console.screens.method_previews import ShownPreview, shown_preview
+from assay_console.screens.name_search import name_search
 from assay_console.sign_in import Api, EditorApi, require
 
 router = APIRouter()
@@ -55,7 +56,7 @@ async def methods(request: Request, api: Api, name: str = "", cursor: str = "") 
             Method,
             cursor=cursor,
             limit=request.app.state.settings.page_size,
-            query={"name": name.strip()},
+            query=name_search(name),
         ),
         _templates(api),
     )
@@ -82,7 +83,7 @@ async def datasets(
         Dataset,
         cursor=cursor,
         limit=request.app.state.settings.page_size,
-        query={"name": name.strip()},
+        query=name_search(name),
     )
     method = await api.get(f"/v1/methods/{method_id}", Method) if method_id else None
     return pages_of(request).page(

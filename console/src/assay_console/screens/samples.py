@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from assay.models import Problem, Run, RunMetrics, Sample, ScoredSample, ScoredView
+from assay.models import Document, Problem, Run, RunMetrics, Sample, ScoredSample, ScoredView
 from assay_console.gateway import ApiError, Gateway
 from assay_console.pages import is_part, pages_of, path_of
 from assay_console.sign_in import Api
@@ -17,8 +17,8 @@ from assay_console.sign_in import Api
 router = APIRouter()
 
 OUTCOMES: Mapping[str, str] = {"": "All", "right": "Right", "wrong": "Wrong", "failed": "Failed"}
-_READ_AT_ONCE = 200
 _MOST_READS = 5
+_LONGEST_SEARCH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +27,16 @@ class SampleWish:
 
     Attributes:
         outcome: a key of OUTCOMES; right and wrong are by ``metric``.
-        cursor: of the list of scored samples; ``raw`` of that of the requests, where it is in step with it.
+        search: text in prompt, target or response.
+        cursor: of the list of scored samples.
         scoring: a scored view; empty: the run's own scores.
     """
 
     outcome: str = ""
     metric: str = ""
     task: str = ""
+    search: str = ""
     cursor: str = ""
-    raw: str = ""
     scoring: str = ""
 
     @classmethod
@@ -44,6 +45,7 @@ class SampleWish:
         values = {name: query.get(name, "") for name in cls.__slots__}
         if values["outcome"] not in OUTCOMES:
             values["outcome"] = ""
+        values["search"] = values["search"].replace("\0", "").strip()[:_LONGEST_SEARCH]
         return cls(**values)
 
     def query(self, **changes: str) -> dict[str, str]:
@@ -53,7 +55,7 @@ class SampleWish:
     @property
     def is_narrowed(self) -> bool:
         """Whether some samples are left out."""
-        return bool(self.outcome or self.task)
+        return bool(self.outcome or self.task or self.search)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +73,13 @@ class SamplePage:
 
     Attributes:
         metric: the metric by which they are right or wrong; empty where there is none.
-        next_cursor, next_raw: of the next page; ``looked_at`` is how many were read for this one.
+        next_cursor: of the next page; ``looked_at`` is how many samples were looked at for this one.
         refusal: what the platform said of the filter.
     """
 
     lines: Sequence[SampleLine]
     metric: str
     next_cursor: str | None
-    next_raw: str = ""
     looked_at: int = 0
     refusal: ApiError | None = None
 
@@ -87,26 +88,17 @@ async def sample_list(
     api: Gateway, run: Run, metrics: RunMetrics, *, wish: SampleWish, limit: int
 ) -> SamplePage:
     """A page of the run's scored samples, in the order in which they were finished."""
-    metric = wish.metric if wish.metric in metrics.sample_metrics else next(iter(metrics.sample_metrics), "")
+    metric = _metric(metrics, wish)
     if metrics.samples_scored + metrics.samples_failed == 0 and not metrics.sample_metrics:
         return SamplePage((), metric, None)
-    path = _path(run.id, wish)
-    if wish.outcome == "failed":
-        return await _failed(api, path, metrics, wish=wish, metric=metric, limit=limit)
-    query = {"task": wish.task, **_correctness(wish, metric)}
-    # Only the whole list is in step with the list of the requests, which has their times.
-    is_whole = not wish.is_narrowed and not (wish.cursor and not wish.raw)
+    if wish.outcome == "failed" and not metrics.samples_failed:
+        return SamplePage((), metric, None)
     try:
-        page, raw = await asyncio.gather(
-            api.page(path, ScoredSample, cursor=wish.cursor, limit=limit, query=query),
-            _raw_end(api, run.id, wish, limit=limit, wanted=is_whole),
-        )
+        return await _read(api, run.id, metrics, wish=wish, metric=metric, limit=limit)
     except ApiError as error:
         if not error.is_refusal or error.status == 404:
             raise
         return SamplePage((), metric, None, refusal=error)
-    lines = [_line(sample, metrics, metric) for sample in page.items]
-    return SamplePage(lines, metric, page.next_cursor, next_raw=raw, looked_at=len(lines))
 
 
 @router.get("/evaluations/{run_id}/samples/{index}", name="sample")
@@ -119,11 +111,8 @@ async def sample(request: Request, api: Api, run_id: str, index: int) -> Respons
     limit = request.app.state.settings.page_size
     page = await sample_list(api, run, metrics, wish=wish, limit=limit)
     indices = [line.sample.index for line in page.lines]
-    if index not in indices:
-        detail = f"Sample {index} is not on this page of the samples; open it from the list"
-        raise ApiError(404, Problem(title="Not found", status=404, detail=detail))
-    at = indices.index(index)
-    line = page.lines[at]
+    at = indices.index(index) if index in indices else None
+    line = page.lines[at] if at is not None else await _one(api, run_id, metrics, wish=wish, index=index)
     return pages_of(request).page(
         request,
         "samples/page.html",
@@ -133,21 +122,17 @@ async def sample(request: Request, api: Api, run_id: str, index: int) -> Respons
         extractions=_extractions(line.sample, metrics),
         wish=wish,
         metric=page.metric,
+        is_listed=at is not None,
         before=indices[at - 1] if at else None,
-        after=indices[at + 1] if at + 1 < len(indices) else None,
+        after=indices[at + 1] if at is not None and at + 1 < len(indices) else None,
     )
 
 
 @router.get("/evaluations/{run_id}/samples/{index}/requests", name="sample_requests")
-async def sample_requests(request: Request, api: Api, run_id: str, index: int, raw: str = "") -> Response:
-    """Part of a sample: its requests with their times, from a few pages of the log, ``raw`` on."""
-    cursor: str | None = raw
-    for _ in range(_MOST_READS):
-        page = await api.page(f"/v1/evaluations/{run_id}/samples", Sample, cursor=cursor, limit=_READ_AT_ONCE)
-        found = next((one for one in page.items if one.index == index), None)
-        cursor = page.next_cursor
-        if found is not None or cursor is None:
-            break
+async def sample_requests(request: Request, api: Api, run_id: str, index: int, block: int) -> Response:
+    """Part of a sample: its requests with their times, from ``block`` of the run's log."""
+    log = await api.get(f"/v1/evaluations/{run_id}/blocks/{block}", _Block)
+    found = next((one for one in log.samples if one.index == index), None)
     part = "samples/requests.html"
     return pages_of(request).page(
         request,
@@ -159,7 +144,6 @@ async def sample_requests(request: Request, api: Api, run_id: str, index: int, r
         index=index,
         found=found,
         times=[_times(one) for one in found.requests] if found else (),
-        further=cursor if found is None else None,
     )
 
 
@@ -188,38 +172,45 @@ def _path(run_id: str, wish: SampleWish) -> str:
     return f"/v1/scorings/{wish.scoring}/samples" if wish.scoring else f"/v1/metrics/runs/{run_id}/samples"
 
 
-def _correctness(wish: SampleWish, metric: str) -> Mapping[str, str]:
-    if wish.outcome in ("right", "wrong"):
-        return {"metric": metric, "correct": str(wish.outcome == "right").lower()}
-    return {}
+class _Block(Document):
+    """A block of a run's log."""
+
+    samples: list[Sample]
 
 
-async def _failed(
-    api: Gateway, path: str, metrics: RunMetrics, *, wish: SampleWish, metric: str, limit: int
+async def _read(
+    api: Gateway, run_id: str, metrics: RunMetrics, *, wish: SampleWish, metric: str, limit: int
 ) -> SamplePage:
-    """Failed samples; the list cannot be asked for them, so some pages of it are read."""
-    if not metrics.samples_failed:
-        return SamplePage((), metric, None)
+    """A page of samples; where they are filtered, one answer has so few that some are asked for."""
+    query = {"task": wish.task, "outcome": wish.outcome, "search": wish.search}
+    if wish.outcome in ("right", "wrong"):
+        query["metric"] = metric
     lines: list[SampleLine] = []
     cursor, looked_at = wish.cursor or None, 0
     for _ in range(_MOST_READS):
-        # So few that all of a page that fail fit.
-        wanted = min(_READ_AT_ONCE, max(1, limit - len(lines)))
-        page = await api.page(path, ScoredSample, cursor=cursor, limit=wanted, query={"task": wish.task})
-        lines += [_line(one, metrics, metric) for one in page.items if one.status != "ok"]
-        looked_at += len(page.items)
+        page = await api.page(
+            _path(run_id, wish), ScoredSample, cursor=cursor, limit=limit - len(lines), query=query
+        )
+        lines += [_line(one, metrics, metric) for one in page.items]
+        looked_at += int((page.model_extra or {}).get("examined", len(page.items)))
         cursor = page.next_cursor
         if cursor is None or len(lines) >= limit:
             break
     return SamplePage(lines, metric, cursor, looked_at=looked_at)
 
 
-async def _raw_end(api: Gateway, run_id: str, wish: SampleWish, *, limit: int, wanted: bool) -> str:
-    """Where the next page begins in the list of requests."""
-    if not wanted:
-        return ""
-    page = await api.page(f"/v1/evaluations/{run_id}/samples", Sample, cursor=wish.raw, limit=limit)
-    return page.next_cursor or ""
+async def _one(api: Gateway, run_id: str, metrics: RunMetrics, *, wish: SampleWish, index: int) -> SampleLine:
+    """The sample of a row, wherever it is in the list. Raises ApiError."""
+    page = await api.page(_path(run_id, wish), ScoredSample, limit=1, query={"index": index})
+    if not page.items:
+        detail = f"No sample {index} of this run has been scored"
+        raise ApiError(404, Problem(title="Not found", status=404, detail=detail))
+    return _line(page.items[0], metrics, _metric(metrics, wish))
+
+
+def _metric(metrics: RunMetrics, wish: SampleWish) -> str:
+    """The metric by which samples are right or wrong; empty where there is none."""
+    return wish.metric if wish.metric in metrics.sample_metrics else next(iter(metrics.sample_metrics), "")
 
 
 async def _metrics_of(api: Gateway, run_id: str, wish: SampleWish) -> RunMetrics:

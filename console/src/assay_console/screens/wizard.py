@@ -16,6 +16,7 @@ from assay.models import Artifact, Dataset, Method, Plan, PowerPlan, Run, Snapsh
 from assay_console.gateway import ApiError, Gateway
 from assay_console.pages import pages_of, path_of
 from assay_console.screens.artifacts import backends_of
+from assay_console.screens.name_search import name_search
 from assay_console.screens.wizard_methods import Columns, columns_of, columns_of_all
 from assay_console.screens.wizard_request import (
     ADVANCED,
@@ -136,7 +137,7 @@ async def _select_dataset(
         Dataset,
         cursor=cursor,
         limit=request.app.state.settings.page_size,
-        query={"name": name.strip()},
+        query=name_search(name),
     )
     return pages_of(request).page(
         request,

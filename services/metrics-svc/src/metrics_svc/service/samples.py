@@ -36,11 +36,13 @@ class SampleItem(BaseModel):
         values: numbers by ``<task>.<metric>,<filter>``, as they enter the run's metrics.
         filtered: by filter, what it made of the response.
         reused_from: document and request whose response was taken for the first request of this one.
+        block: which block of the run's sample log has it, with its requests and their times.
         response: the text, or the most probable of the given continuations; ``None`` where the sample failed.
     """
 
     index: int
     task: str
+    block: int
     doc_hash: str
     prompt_hash: str
     target_hash: str
@@ -115,7 +117,7 @@ async def list_samples(
         if matches(sample, values):
             if len(items) == limit:
                 return SamplePage(items=items, examined=examined, next_cursor=place.cursor())
-            items.append(_item(sample, values, task=sample.record.task or task))
+            items.append(_item(sample, values, task=sample.record.task or task, block=place.block))
         examined += 1
     return SamplePage(items=items, examined=examined, next_cursor=None)
 
@@ -212,11 +214,12 @@ def _holds(sample: ScoredSample, text: str) -> bool:
     return any(text in one.casefold() for one in shown if one)
 
 
-def _item(sample: ScoredSample, values: dict[str, float], *, task: str) -> SampleItem:
+def _item(sample: ScoredSample, values: dict[str, float], *, task: str, block: int) -> SampleItem:
     record = sample.record
     return SampleItem(
         index=record.index,
         task=task,
+        block=block,
         doc_hash=record.doc_hash,
         prompt_hash=record.prompt_hash,
         target_hash=record.target_hash,
