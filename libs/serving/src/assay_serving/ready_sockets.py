@@ -1,7 +1,7 @@
 """Which sockets can be read, and the reading of those whose events may be looked at later.
 
 There are two of a kind: `_ready_sockets.c`, compiled when the package is installed, and `PythonReadySockets`
-where there was no compiler. What they do is the same; the first takes about half of the processor time.
+where there was no compiler. What they do is the same; the first takes less processor time.
 """
 
 import errno
