@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from fastapi import Depends, Request, Response
 
-from assay.models import Document
+from assay.models import Me
 from assay_console.gateway import Gateway
 from assay_console.roles import May, NotOffered, Role
 
@@ -24,11 +24,11 @@ class NotSignedIn(Exception):
     """There is no key with a role, or the gateway does not accept the key (any more)."""
 
 
-class KeyInUse(Document):
-    """What the platform says of the key that asks."""
+class KeyInUse(Me):
+    """What the platform says of the key that asks; the one of the platform's settings has no id."""
 
-    client: str
     role: Role
+    key_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

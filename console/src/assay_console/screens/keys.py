@@ -2,63 +2,30 @@
 
 import asyncio
 import re
-from datetime import datetime
+from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
-from assay.models import Document, Fault, Page, Problem
+from assay.models import ApiKey, Fault, IssuedKey, Page, Problem
 from assay_console.gateway import ApiError, Gateway
 from assay_console.pages import pages_of, path_of
 from assay_console.roles import Role
-from assay_console.sign_in import AdminApi
+from assay_console.sign_in import AdminApi, KeyInUse
 
 router = APIRouter()
 
-ACTIVE = "active"
 ROLES = {
     Role.VIEWER: "sees everything and changes nothing",
     Role.EDITOR: "also creates and changes: datasets, methods, runs, comparisons, decisions",
     Role.ADMIN: "also gives and takes keys",
 }
+_MEANINGS: Mapping[str, str] = {role.value: meaning for role, meaning in ROLES.items()}
 GRACES = {0: "at once", 3600: "in an hour", 86_400: "in a day"}
 """When the old secret ends after a rotation, by seconds."""
 _MOST = 200
 """Keys of one page of the API."""
-
-
-class ApiKey(Document):
-    """A key without its secret, as the platform keeps it."""
-
-    id: str
-    name: str
-    role: Role
-    state: str
-    prefix: str
-    created_by: str
-    created_at: datetime
-    expires_at: datetime | None = None
-    revoked_at: datetime | None = None
-    rotated_at: datetime | None = None
-    last_used_at: datetime | None = None
-
-    @property
-    def is_active(self) -> bool:
-        """Whether the platform accepts it."""
-        return self.state == ACTIVE
-
-
-class IssuedKey(ApiKey):
-    """A key with its secret, which no other answer has."""
-
-    secret: str
-
-
-class _OwnKey(Document):
-    """The key in use; without an id where it comes from the platform's settings."""
-
-    key_id: str | None = None
 
 
 @router.get("/keys", name="keys")
@@ -145,8 +112,8 @@ async def revoke(request: Request, api: AdminApi, key_id: str, sure: Annotated[s
     return RedirectResponse(path_of(request, "keys", revoked=key_id), 303)
 
 
-async def _own_key(api: Gateway) -> _OwnKey:
-    return await api.get("/v1/access/me", _OwnKey)
+async def _own_key(api: Gateway) -> KeyInUse:
+    return await api.get("/v1/access/me", KeyInUse)
 
 
 async def _found(api: Gateway, key_id: str) -> ApiKey:
@@ -172,7 +139,7 @@ async def _key_page(
         status=200 if error is None else error.status,
         key=found,
         is_own=found.id == own.key_id,
-        meaning=ROLES[found.role],
+        meaning=_MEANINGS.get(found.role, ""),
         graces=list(GRACES.items()),
         error=error,
     )
