@@ -1,7 +1,7 @@
 """How long the console's pages take where there is much to show, and whether lists stay fluid.
 
     python bench/console.py                      # 10,000 evaluations, a run of 20,000 samples; 5 rounds
-    python bench/console.py --evaluations 5100 --samples 2000 --rounds 2
+    python bench/console.py --evaluations 10000 --samples 2000 --rounds 2
 
 Real: the whole platform as `assay up` starts it, with the embedded store; a run of 20,000 samples, two small
 ones and one of a group of 57 tasks, carried out against a scripted endpoint, and a comparison; headless
@@ -59,8 +59,8 @@ def main() -> None:
     parser.add_argument("--comparisons", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    if options.evaluations < 5100 or options.samples < 2000:
-        parser.error("--evaluations: 5100 make 100 pages; --samples: 2000 make more than twenty")
+    if options.evaluations < 10_000 or options.samples < 2000:
+        parser.error("--evaluations: the 100th page is taken of 10000; --samples: 2000 make more than twenty")
     sizes = Sizes(options.evaluations, options.samples, options.datasets, options.comparisons)
     with (
         tempfile.TemporaryDirectory(prefix="assay-bench-") as scratch,

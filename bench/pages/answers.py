@@ -22,21 +22,25 @@ class Answers:
 
     def __init__(self, url: str, *, api_key: str) -> None:
         self._url = url
-        self._headers = {"X-API-Key": api_key, "Cookie": f"assay_key={api_key}"}
+        signed_in = httpx.post(f"{url}/console/sign-in", data={"api_key": api_key}, headers={"Origin": url})
+        cookies = "; ".join(f"{name}={value}" for name, value in signed_in.cookies.items())
+        assert cookies, signed_in.status_code
+        self._headers = {"X-API-Key": api_key, "Cookie": cookies}
 
     def json(self, path: str) -> Any:
         """An answer of the API."""
         answer = httpx.get(self._url + path, headers=self._headers, timeout=_PATIENCE_SECONDS)
         return answer.raise_for_status().json()
 
-    def cursor(self, path: str, *, pages: int, limit: int) -> str:
-        """Where page number ``pages``, counted from 0, of a list begins."""
-        cursor = ""
-        with httpx.Client(headers=self._headers, timeout=_PATIENCE_SECONDS) as http:
-            for _ in range(pages):
-                query = {"limit": limit, **({"cursor": cursor} if cursor else {})}
-                cursor = http.get(self._url + path, params=query).raise_for_status().json()["next_cursor"]
-        return cursor
+    def last_block(self, run_id: str) -> int:
+        """The number of the last block of a run's sample log, whose blocks are numbered without gaps."""
+        low, high = 0, 1 << 20
+        while high - low > 1:
+            middle = (low + high) // 2
+            path = f"{self._url}/v1/evaluations/{run_id}/blocks/{middle}"
+            there = httpx.get(path, headers=self._headers, timeout=_PATIENCE_SECONDS).status_code == 200
+            low, high = (middle, high) if there else (low, middle)
+        return low
 
     async def of_api(self, http: httpx.AsyncClient, stages: Sequence[Sequence[str]]) -> Timed:
         """All calls: one stage after another, those of a stage at once."""

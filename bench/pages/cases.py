@@ -1,5 +1,6 @@
 """Which pages are asked for, and what the API has to answer for each of them."""
 
+import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
@@ -25,7 +26,7 @@ class PageCase:
 
 
 def cases(population: Population, answers: Answers) -> Iterator[PageCase]:
-    """Every kind of page; cursors are those that the API's own lists give on the way there."""
+    """Every kind of page."""
     yield from _evaluations(population, answers)
     yield from _samples(population, answers)
     comparisons = _path("/v1/comparisons", limit=PAGE_SIZE)
@@ -44,7 +45,8 @@ def cases(population: Population, answers: Answers) -> Iterator[PageCase]:
 
 def _evaluations(population: Population, answers: Answers) -> Iterator[PageCase]:
     exam = population.group.plan.dataset["id"]
-    far = answers.cursor("/v1/evaluations", pages=99, limit=PAGE_SIZE)
+    # A cursor of this list is the identifier of the last run before it.
+    far = answers.json(_path("/v1/evaluations", name="copy-05050"))["items"][0]["id"]
     for title, query in {
         "evaluations, first page": {},
         "evaluations, 100th page": {"cursor": far},
@@ -66,9 +68,10 @@ def _evaluations(population: Population, answers: Answers) -> Iterator[PageCase]
 def _samples(population: Population, answers: Answers) -> Iterator[PageCase]:
     run_id = population.large.id
     scored, raw = f"/v1/metrics/runs/{run_id}/samples", f"/v1/evaluations/{run_id}/samples"
-    reads = population.large.progress.samples_done // _MOST - 1
-    last = {"cursor": answers.cursor(scored, pages=reads, limit=_MOST)}
-    last_raw = {"cursor": answers.cursor(raw, pages=reads, limit=_MOST)}
+    # Both lists are over the same blocks, and their cursors name a block and a place in it.
+    place = f"{answers.last_block(run_id) - 1}:0"
+    last = {"cursor": place}
+    last_raw = {"cursor": base64.urlsafe_b64encode(place.encode()).decode()}
     before = [[f"/v1/evaluations/{run_id}"], [f"/v1/metrics/runs/{run_id}"]]
     views = _path("/v1/scorings", run_id=run_id, limit=PAGE_SIZE)
 
@@ -84,7 +87,7 @@ def _samples(population: Population, answers: Answers) -> Iterator[PageCase]:
         wish = {"outcome": "right", "metric": metric}
         query = _path(scored, metric=metric, outcome="right", limit=PAGE_SIZE)
         yield listed(f"samples, right by {metric.partition(',')[2]}", wish, query)
-    index = answers.json(_path(scored, **last, limit=PAGE_SIZE))["items"][7]["index"]
+    index = answers.json(_path(scored, **last, limit=PAGE_SIZE))["items"][0]["index"]
     sample = _path(f"/evaluations/{run_id}/samples/{index}", **last, raw=last_raw["cursor"])
     yield PageCase("one sample", sample, [[call[0] for call in before], both])
 
