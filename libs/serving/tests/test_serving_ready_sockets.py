@@ -18,12 +18,11 @@ from hypothesis import strategies as st
 from assay_serving.http_connection import Connection
 from assay_serving.ready_sockets import MOST_EVENTS, READ_BYTES, ReadySockets
 from assay_serving.shared_reads import SharedReads
-from assay_serving.testing.socket_kinds import socket_kinds
+from assay_serving.testing.socket_kinds import SO_TIMESTAMPNS, socket_kinds, stamping_kernel
 from assay_serving.types import StampSource
 from assay_serving.upstream import ServerEvent, UpstreamError
 
 KINDS = socket_kinds()
-SO_TIMESTAMPNS = 35
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 TOKEN = b"b\r\ndata: one\n\n\r\n"
 END = b"0\r\n\r\n"
@@ -48,16 +47,8 @@ def connected() -> Pair:
 
 @pytest.fixture(scope="module", autouse=True)
 def stamping() -> Iterator[None]:
-    """Linux begins to make notes a little after the first socket has asked for them."""
-    made = connected()
-    has_note = not KINDS
-    while not has_note:
-        made.writing.send(b"x")
-        made.reading.setblocking(True)
-        has_note = bool(made.reading.recvmsg(1, 64)[1])
-    yield
-    for end in made:
-        end.close()
+    with stamping_kernel():
+        yield
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import asyncio
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay_serving.http_parser import lone_event
+from assay_serving.testing.socket_kinds import stamping_kernel
 from assay_serving.types import StampSource
 from assay_serving.upstream import ResponseParser, ServerEvent, UpstreamAddress, UpstreamError, exchange
 
@@ -130,7 +131,14 @@ async def stream_two(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     await writer.drain()
 
 
+@pytest.fixture
+def stamping() -> Iterator[None]:
+    with stamping_kernel():
+        yield
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="kernel receive times are Linux'")
+@pytest.mark.usefixtures("stamping")
 async def test_tcp_reads_carry_the_kernels_time_even_when_this_loop_is_late() -> None:
     events: list[ServerEvent] = []
     async with serving(stream_two) as address:
