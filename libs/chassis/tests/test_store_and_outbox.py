@@ -13,7 +13,7 @@ from assay_chassis.infrastructure import consuming
 from assay_chassis.leases import LeaseLost, acquire
 from assay_chassis.local import LocalServer
 from assay_chassis.outbox import EventWriter, relaying
-from assay_chassis.store import Change, Collection, DuplicateKey, Index, Store, open_store
+from assay_chassis.store import Change, Collection, DuplicateKey, Index, Store, by_name, open_store
 from assay_chassis.telemetry import Telemetry
 from assay_contracts.dataset_events import DatasetCreated
 from assay_contracts.envelope import Envelope, Event
@@ -298,3 +298,23 @@ def test_identifiers_sort_by_age() -> None:
     first = new_id("run")
     time.sleep(0.003)
     assert first < new_id("run")
+
+
+async def test_names_are_searched_in_upper_and_lower_case_and_literally(store: Store) -> None:
+    named = await store.collection("named", (Index(("name", "sort_key")), Index(("sort_key",))))
+    names = ["GSM8K main", "gsm8k-mini", "Möbius (test)", "a.c", "abc", "two\nlines"]
+    for number, name in enumerate(names):
+        await named.insert({"_id": f"n{number}", "sort_key": f"n{number}", "name": name})
+
+    async def found(name: str | None = None, *, search: str | None = None) -> list[str]:
+        page = await named.page(by_name(name, search=search), cursor=None, limit=10, descending=False)
+        return [document["name"] for document in page.items]
+
+    assert await found() == names
+    assert await found("abc") == ["abc"]
+    assert await found(search="gsm8K") == names[:2]
+    assert await found(search="MÖBIUS (") == ["Möbius (test)"]
+    assert await found(search="a.c") == ["a.c"]
+    assert await found(search="lines") == ["two\nlines"]
+    assert await found("abc", search="B") == ["abc"]
+    assert await found("abc", search="x") == []
