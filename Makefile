@@ -26,7 +26,8 @@ $(VENV)/.uv-$(UV_VERSION):
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@touch $@
 
-$(SETUP): $(VENV)/.uv-$(UV_VERSION) requirements.lock pyproject.toml $(PROJECTS)
+# The compiled part of libs/serving is made when it is installed: whoever changes it installs again.
+$(SETUP): $(VENV)/.uv-$(UV_VERSION) requirements.lock pyproject.toml $(PROJECTS) $(wildcard libs/*/src/*/*.c)
 	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps $(addprefix -e ,$(MEMBERS))
 	@echo "building the index of lm-eval's tasks (half a minute, once per version)"
