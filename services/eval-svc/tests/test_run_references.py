@@ -35,3 +35,22 @@ async def test_runs_are_found_by_every_dataset_and_snapshot_that_they_read(servi
     assert await listed(service, uses_dataset="ds_choices", uses_snapshot="snap_examples") == []
     await service.http.post(f"/v1/evaluations/{fewshot}/cancel")
     assert await listed(service, uses_snapshot="snap_examples") == [fewshot], "its numbers still refer to it"
+
+
+async def test_runs_are_found_by_artifact_and_a_part_of_the_name(service: Any) -> None:
+    rows = {"dataset_id": "ds_capitals", "method_id": "mth_qa"}
+    base, other = await service.artifact(), await service.artifact("Other-Build")
+    first = (await service.start(**rows, artifact_id=base, name="Nightly.1"))["id"]
+    second = (await service.start(**rows, artifact_id=other, name="nightly.2"))["id"]
+    third = (await service.start(**rows, artifact_id=other, name="by-hand"))["id"]
+    assert await listed(service, artifact_id=other) == [third, second]
+    assert await listed(service, artifact_id=other, limit=1) == [third]
+    assert await listed(service, artifact_id="art_none") == []
+    assert await listed(service, search="NIGHTLY") == [second, first]
+    assert await listed(service, search="nightly.", artifact_id=base) == [first]
+    assert await listed(service, search="nightly", name="by-hand") == []
+    artifacts = (await service.http.get("/v1/artifacts", params={"search": "build"})).json()["items"]
+    assert [artifact["id"] for artifact in artifacts] == [other]
+    refused = await service.http.get("/v1/evaluations", params={"search": "a\0b"})
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["field"] == "search"
