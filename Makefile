@@ -37,7 +37,7 @@ $(SETUP): $(VENV)/.uv-$(UV_VERSION) requirements.lock pyproject.toml $(PROJECTS)
 lock: $(VENV)/.uv-$(UV_VERSION) ## Resolve the dependencies again into requirements.lock
 	$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	  --all-extras --group dev pyproject.toml $(PROJECTS) \
-	  $(foreach project,$(PROJECTS),--no-emit-package $(shell sed -n 's/^name = "\(.*\)"/\1/p' $(project))) \
+	  $(foreach project,$(PROJECTS),--no-emit-package $(shell sed -n '/^name = "/{s/^name = "\(.*\)"/\1/p;q;}' $(project))) \
 	  --output-file requirements.lock
 
 proto: $(SETUP) ## Generate the gRPC stubs from proto/
