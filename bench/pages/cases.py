@@ -1,6 +1,5 @@
 """Which pages are asked for, and what the API has to answer for each of them."""
 
-import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
@@ -67,29 +66,27 @@ def _evaluations(population: Population, answers: Answers) -> Iterator[PageCase]
 
 def _samples(population: Population, answers: Answers) -> Iterator[PageCase]:
     run_id = population.large.id
-    scored, raw = f"/v1/metrics/runs/{run_id}/samples", f"/v1/evaluations/{run_id}/samples"
-    # Both lists are over the same blocks, and their cursors name a block and a place in it.
-    place = f"{answers.last_block(run_id) - 1}:0"
-    last = {"cursor": place}
-    last_raw = {"cursor": base64.urlsafe_b64encode(place.encode()).decode()}
+    scored = f"/v1/metrics/runs/{run_id}/samples"
+    # A cursor of this list names a block of the run's log and a place in it.
+    last = {"cursor": f"{answers.last_block(run_id) - 1}:0"}
     before = [[f"/v1/evaluations/{run_id}"], [f"/v1/metrics/runs/{run_id}"]]
     views = _path("/v1/scorings", run_id=run_id, limit=PAGE_SIZE)
 
-    def listed(title: str, wish: dict[str, str], *queries: str) -> PageCase:
+    def listed(title: str, wish: dict[str, str], query: dict[str, str]) -> PageCase:
         page = _path(f"/evaluations/{run_id}", tab="samples", **wish)
-        return PageCase(title, page, [*before, [views, *queries]])
+        return PageCase(title, page, [*before, [views, _path(scored, **query, limit=PAGE_SIZE)]])
 
-    both = [_path(scored, limit=PAGE_SIZE), _path(raw, limit=PAGE_SIZE)]
-    yield listed("samples, first page", {}, *both)
-    both = [_path(scored, **last, limit=PAGE_SIZE), _path(raw, **last_raw, limit=PAGE_SIZE)]
-    yield listed("samples, near the end", {**last, "raw": last_raw["cursor"]}, *both)
+    yield listed("samples, first page", {}, {})
+    yield listed("samples, near the end", last, last)
+    word = {"search": "apples"}
+    yield listed("samples, with a word", word, word)
     for metric in answers.json(f"/v1/metrics/runs/{run_id}")["sample_metrics"]:
         wish = {"outcome": "right", "metric": metric}
-        query = _path(scored, metric=metric, outcome="right", limit=PAGE_SIZE)
-        yield listed(f"samples, right by {metric.partition(',')[2]}", wish, query)
+        yield listed(f"samples, right by {metric.partition(',')[2]}", wish, wish)
     index = answers.json(_path(scored, **last, limit=PAGE_SIZE))["items"][0]["index"]
-    sample = _path(f"/evaluations/{run_id}/samples/{index}", **last, raw=last_raw["cursor"])
-    yield PageCase("one sample", sample, [[call[0] for call in before], both])
+    sample = _path(f"/evaluations/{run_id}/samples/{index}", **last)
+    both = [call[0] for call in before]
+    yield PageCase("one sample", sample, [both, [_path(scored, **last, limit=PAGE_SIZE)]])
 
 
 def _path(path: str, **query: str | int) -> str:

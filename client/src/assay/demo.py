@@ -122,7 +122,7 @@ def run_demo(session: Session, options: DemoOptions) -> int:
     session.say(
         f"The demo took {time.monotonic() - started:.0f} s; every process of it has ended.{kept}\n"
         "Keep a platform running with `assay up`; its API documentation is then at\n"
-        "  http://127.0.0.1:8080/docs/dataset, /docs/method, /docs/eval and /docs/metrics\n"
+        "  http://127.0.0.1:8080/docs/dataset, /docs/method, /docs/eval, /docs/metrics and /docs/access\n"
         "and `assay --help` has the commands."
     )
     return 0
