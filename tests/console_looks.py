@@ -38,3 +38,8 @@ def assert_looks_right(page: Page) -> None:
         page.set_viewport_size({"width": width, "height": 844})
         assert_fits(page)
         assert_accessible(page)
+
+
+def shown_name(run_name: str) -> str:
+    """What tables show of a run's name: one that nobody named, by the ends of its identifier."""
+    return f"run_…{run_name[-8:]}" if run_name.startswith("run_01") else run_name

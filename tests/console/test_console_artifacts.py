@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from console_looks import assert_accessible, assert_fits_at_all_widths
+from console_looks import assert_accessible, assert_fits_at_all_widths, shown_name
 from playwright.sync_api import Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -38,8 +38,8 @@ def test_the_list_leads_to_an_artifact_and_its_evaluations(page: Page, evaluated
     page.get_by_role("link", name="candidate", exact=True).click()
     expect(page.get_by_role("heading", name="candidate", exact=True)).to_be_visible()
     evaluations = page.get_by_role("region", name="Evaluations of this artifact")
-    expect(evaluations.get_by_role("link", name=evaluated.candidate.name)).to_be_visible()
-    expect(evaluations.get_by_role("link", name=evaluated.base.name)).to_have_count(0)
+    expect(evaluations.get_by_role("link", name=shown_name(evaluated.candidate.name))).to_be_visible()
+    expect(evaluations.get_by_role("link", name=shown_name(evaluated.base.name))).to_have_count(0)
     assert_accessible(page)
     evaluate = page.get_by_role("link", name="Evaluate", exact=True)
     expect(evaluate).to_have_attribute(
@@ -52,7 +52,7 @@ def test_a_name_that_nothing_has_says_so_and_leads_back(page: Page, evaluated: A
     page.get_by_label("Name").fill("no-such-artifact")
     page.get_by_role("button", name="Search").click()
     expect(page.get_by_text("No artifact matches")).to_be_visible()
-    page.get_by_role("link", name="Show all").click()
+    page.get_by_role("link", name="Show all").first.click()
     expect(page.get_by_role("link", name="base", exact=True)).to_be_visible()
 
 

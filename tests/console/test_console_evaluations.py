@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from console_looks import assert_accessible
+from console_looks import assert_accessible, shown_name
 from playwright.sync_api import Locator, Page, expect
 
 from assay.models import Run
@@ -22,7 +22,7 @@ def open_run(page: Page, evaluated: Any, run: Run, tab: str = "") -> None:
 
 
 def row_of(page: Page, name: str) -> Locator:
-    return page.get_by_role("row").filter(has=page.get_by_text(name, exact=True)).first
+    return page.get_by_role("row").filter(has=page.get_by_text(shown_name(name), exact=True)).first
 
 
 def slow_run(evaluated: Any, *, name: str, artifact: str) -> Run:
@@ -80,7 +80,7 @@ def test_the_list_shows_the_first_metric_with_its_error_and_is_narrowed_by_links
     page.get_by_label("Name", exact=True).fill("")
     page.get_by_label("Dataset").select_option(label="questions")
     page.get_by_role("button", name="Filter").click()
-    expect(page.get_by_role("link", name=evaluated.candidate.name)).to_be_visible()
+    expect(row_of(page, evaluated.candidate.name)).to_be_visible()
     assert f"dataset_id={evaluated.dataset.id}" in page.url
 
 

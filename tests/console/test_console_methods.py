@@ -243,7 +243,7 @@ def test_the_list_filters_by_name_and_says_when_nothing_matches(page: Page, eval
     page.get_by_label("Name", exact=True).fill(HOSTILE)
     page.get_by_role("button", name="Search").click()
     expect(page.get_by_text("No method matches")).to_be_visible()
-    page.get_by_role("link", name="Show all").click()
+    page.get_by_role("link", name="Show all").first.click()
     expect(page.get_by_role("link", name="questions-qa")).to_be_visible()
 
 

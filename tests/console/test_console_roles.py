@@ -35,11 +35,9 @@ FORMS: dict[str, Callable[[Any], str]] = {
 """Every page with a form that changes something."""
 
 KEYS = ("/keys", "/keys/new")
-READ = {name: address for name, address in SCREENS.items() if name not in FORMS}
+READ = {name: address for name, address in SCREENS.items() if name not in {*FORMS, "keys"}}
 MORE: dict[str, Callable[[Any], str]] = {
     "snapshot": lambda on: f"/datasets/snapshots/{on.dataset.current_snapshot.id}",
-    "sample": lambda on: f"/evaluations/{on.base.id}/samples/0",
-    "items": lambda on: f"/comparisons/{on.comparison.id}/items",
     "preview": lambda on: f"/methods/{on.method.id}?dataset_id={on.dataset.id}",
 }
 

@@ -157,7 +157,7 @@ def test_hostile_samples_are_shown_and_nothing_is_executed(
 def test_a_sample_that_is_not_there_is_told(page: Page, evaluated: Any) -> None:
     page.goto(f"{evaluated.url}/evaluations/{evaluated.base.id}/samples/99999")
     expect(page.get_by_role("heading", name="This does not exist")).to_be_visible()
-    expect(page.get_by_text("open it from the list")).to_be_visible()
+    expect(page.get_by_text("No sample 99999 of this run has been scored")).to_be_visible()
 
 
 def test_samples_are_found_by_text_and_the_outcome_keeps_it(page: Page, evaluated: Any) -> None:

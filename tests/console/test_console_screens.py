@@ -41,6 +41,6 @@ def keep(page: Page, name: str, looks: Looks) -> None:
     if folder and looks in KEPT:
         Path(folder).mkdir(parents=True, exist_ok=True)
         drawn = Image.open(BytesIO(page.screenshot(full_page=True))).convert("RGB")
-        # A page has few colours; with 64 of them the file is a third as large.
-        few = drawn.quantize(64, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        # A page has few colours; with 128 of them the file is a third as large.
+        few = drawn.quantize(128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
         few.save(Path(folder) / f"{name}-{looks[0]}.png", optimize=True)

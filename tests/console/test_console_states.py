@@ -18,7 +18,7 @@ import httpx
 import psutil
 import pytest
 from api_proxy import ApiProxy, running_proxy
-from console_looks import assert_accessible, assert_fits_at_all_widths
+from console_looks import assert_accessible, assert_fits_at_all_widths, shown_name
 from playwright.sync_api import Browser, Page, Response, expect
 from starlette.routing import Route
 
@@ -344,7 +344,7 @@ def test_without_a_gateway_pages_say_so_and_can_be_tried_again(
         expect(page.get_by_role("alert").first).to_contain_text("4 of 4 services do not answer")
         opened(page, address)
     page.get_by_role("link", name="Try again").click()
-    expect(page.get_by_role("link", name=evaluated.base.name, exact=True)).to_be_visible()
+    expect(page.get_by_role("link", name=shown_name(evaluated.base.name), exact=True)).to_be_visible()
 
 
 def test_without_services_pages_say_so_until_they_are_back(

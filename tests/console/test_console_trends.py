@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from console_looks import assert_looks_right
+from console_looks import assert_looks_right, shown_name
 from playwright.sync_api import Locator, Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -24,10 +24,10 @@ def test_a_method_is_chosen_and_its_evaluations_are_drawn_and_listed(page: Page,
     rows = points_table(page).get_by_role("row")
     for run, artifact in ((evaluated.base, "base"), (evaluated.candidate, "candidate")):
         (point,) = [one for one in evaluated.assay.trends.list(evaluated.method.id) if one.run_id == run.id]
-        row = rows.filter(has=page.get_by_role("link", name=run.name))
+        row = rows.filter(has=page.get_by_role("link", name=shown_name(run.name)))
         expect(row).to_contain_text(f"{point.value:.4f} ± {point.stderr:.4f}")
         expect(row.get_by_role("link", name=artifact, exact=True)).to_be_visible()
-        expect(row.get_by_role("link", name=run.name)).to_have_attribute(
+        expect(row.get_by_role("link", name=shown_name(run.name))).to_have_attribute(
             "href", f"/console/evaluations/{run.id}"
         )
     for chart in page.get_by_role("img").all():

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from assay_serving.ready_sockets import HeldRead, ReadySockets, fastest_ready_sockets
 
 _LONGEST_MS = 6
-"""64 streams with 15 ms between tokens share about 15 to a wake-up; an answer's end is seen so much later."""
+"""64 streams with 15 ms between tokens share about 25 to a wake-up; an answer's end is seen so much later."""
 _WINDOW_READS = 4096
 _MERGED_AT_MOST = 2  # of a window: a tenth of what would be seen in the results
 _LONGEST_PATIENCE = 256  # windows
