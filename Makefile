@@ -81,7 +81,7 @@ test-slow: $(SETUP) ## The tests that take minutes: whole runs under failures, a
 	$(BIN)/pytest -m slow -q
 
 test-browser: $(SETUP) ## The console in headless Chromium, the walkthrough from beginning to end
-	$(BIN)/pytest -m browser -q
+	$(BIN)/pytest -n 2 --dist loadfile -m browser -q
 
 screenshots: $(SETUP) ## What every screen of the console looks like, into docs/screenshots
 	ASSAY_SCREENSHOTS=docs/screenshots $(BIN)/pytest -m browser -q tests/console/test_console_screens.py

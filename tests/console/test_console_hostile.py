@@ -176,11 +176,11 @@ FILES = [
     ),
     "/evaluations/{on.run.id}/export/lm-eval-samples.jsonl",
     "/evaluations/{on.run.id}/export/lm-eval-results.json",
-    "/comparisons/{on.comparison.id}/items.csv",
-    "/comparisons/{on.comparison.id}/report.html",
-    "/comparisons/{on.comparison.id}/report.md",
-    "/decisions/{on.decision.id}/evidence.zip",
-    "/decisions/{on.decision.id}/report.html",
+    "/comparisons/{on.comparison.id}/files/items.csv",
+    "/comparisons/{on.comparison.id}/files/report.html",
+    "/comparisons/{on.comparison.id}/files/report.md",
+    "/decisions/{on.decision.id}/files/evidence.zip",
+    "/decisions/{on.decision.id}/files/report.html",
 ]
 
 
