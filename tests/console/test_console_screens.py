@@ -44,3 +44,5 @@ def keep(page: Page, name: str, looks: Looks) -> None:
         # A page has few colours; with 128 of them the file is a third as large.
         few = drawn.quantize(128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
         few.save(Path(folder) / f"{name}-{looks[0]}.png", optimize=True)
+        if (name, looks) == ("comparison", KEPT[0]):  # what is seen of it first: the README's picture
+            few.crop((0, 0, 1280, 844)).save(Path(folder) / "comparison-top.png", optimize=True)
