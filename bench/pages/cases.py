@@ -49,12 +49,14 @@ def _evaluations(population: Population, answers: Answers) -> Iterator[PageCase]
     for title, query in {
         "evaluations, first page": {},
         "evaluations, 100th page": {"cursor": far},
-        "evaluations, by name": {"name": "copy-04711"},
+        "evaluations, by a part of the name": {"name": "opy-04711"},
         f"evaluations, {STATES[0]}": {"state": STATES[0]},
         "evaluations, groups alone": {"dataset_id": exam},
         f"evaluations, {STATES[1]} groups": {"state": STATES[1], "dataset_id": exam},
     }.items():
-        calls = [_path("/v1/evaluations", **query, limit=PAGE_SIZE), _path("/v1/datasets", limit=_MOST)]
+        # The page's field Name finds a part of the name.
+        asked = {"search" if name == "name" else name: value for name, value in query.items()}
+        calls = [_path("/v1/evaluations", **asked, limit=PAGE_SIZE), _path("/v1/datasets", limit=_MOST)]
         yield PageCase(title, _path("/evaluations", **query), [calls])
     for title, run in {"evaluation": population.large, "evaluation of a group": population.group}.items():
         metrics, views = f"/v1/metrics/runs/{run.id}", _path("/v1/scorings", run_id=run.id, limit=PAGE_SIZE)

@@ -17,7 +17,7 @@ from assay_console.sign_in import Api
 router = APIRouter()
 
 OUTCOMES: Mapping[str, str] = {"": "All", "right": "Right", "wrong": "Wrong", "failed": "Failed"}
-_MOST_READS = 5
+_MOST_READS = 2
 _LONGEST_SEARCH = 200
 
 

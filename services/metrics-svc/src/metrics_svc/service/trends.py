@@ -14,7 +14,7 @@ from metrics_svc.errors import InvalidFilter, UnknownMetric
 from metrics_svc.service.runs import metrics_of
 from metrics_svc.store import MetricsStore
 
-RUNS_PER_READ = 50
+RUNS_PER_READ = 250
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
