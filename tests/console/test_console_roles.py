@@ -14,20 +14,17 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
+_FORMS_AMONG_SCREENS = (
+    *("dataset-new", "dataset-data", "method-new", "artifact-new", "wizard-1", "wizard-2", "wizard-3"),
+    "comparison-new",
+)
 FORMS: dict[str, Callable[[Any], str]] = {
-    "dataset-new": lambda on: "/datasets/new",
-    "dataset-data": lambda on: f"/datasets/{on.dataset.id}/data",
+    **{name: SCREENS[name] for name in _FORMS_AMONG_SCREENS},
     "dataset-delete": lambda on: f"/datasets/{on.dataset.id}/delete",
     "snapshot-delete": lambda on: f"/datasets/snapshots/{on.dataset.current_snapshot.id}/delete",
     "method-datasets": lambda on: "/methods/datasets",
-    "method-new": lambda on: f"/methods/new?dataset_id={on.dataset.id}",
     "method-version-new": lambda on: f"/methods/{on.method.id}/versions/new?dataset_id={on.dataset.id}",
-    "artifact-new": lambda on: "/artifacts/new",
-    "wizard-1": lambda on: "/evaluations/new",
-    "wizard-2": lambda on: f"/evaluations/new?dataset_id={on.dataset.id}",
-    "wizard-3": lambda on: f"/evaluations/new?dataset_id={on.dataset.id}&method_id={on.method.id}",
     "clone": lambda on: f"/evaluations/new?clone_of={on.base.id}",
-    "comparison-new": lambda on: f"/comparisons/new?run={on.base.id}&run={on.candidate.id}",
     "decision-new": lambda on: "/decisions/new",
     "policy-new": lambda on: "/policies/_new",
     "policy-version-new": lambda on: "/policies/default/versions/new",

@@ -10,7 +10,6 @@ _NAME_WORDS = "Letters, digits, dots, dashes and underscores, at most 100, with 
 _CALL = re.compile(r"\b(?:GET|POST|PUT|PATCH|DELETE) /")
 
 _TITLES: Mapping[int, str] = {
-    403: "Your key may not do this",
     404: "This does not exist",
     409: "That is not possible now",
     413: "This is too large",
@@ -19,7 +18,6 @@ _TITLES: Mapping[int, str] = {
     500: "The platform failed",
 }
 _ADVICE: Mapping[int, str] = {
-    403: "Whoever runs the platform can give you a key that may.",
     404: "The address may be mistyped, or what was here has been deleted.",
     409: "Look at how things are now, then try again if it still makes sense.",
     413: "Send less at once: a smaller file, a shorter text.",
